@@ -1,0 +1,104 @@
+"""The faults of the gateway, as one tree. What is expected (an opt-out, a refusal by a provider) is a value, never one of these.
+
+::
+
+    GatewayError                 what a person can act on; shown as one line, never with a number or a text
+    ├── SettingsError            a setting is wrong, unknown or missing: the start is refused
+    ├── PolicyError              a tenant's policy file is wrong: which file, line and key
+    ├── BadEvent                 an event that can never be processed: it is dead-lettered with a reason
+    ├── BadWebhook               a provider's webhook that cannot be read or is not ours
+    ├── NotFound                 what was asked for is not there
+    ├── KeyMissing               a key is not in the key ring: destroyed, or never made
+    └── Unavailable              not now; the same may work later
+        ├── ProviderUnavailable  a provider did not answer a question about texts
+        ├── StoreUnavailable     PostgreSQL is away
+        └── BrokerUnavailable    Kafka is away
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "BadEvent",
+    "BadWebhook",
+    "BrokerUnavailable",
+    "DeadLetterReason",
+    "GatewayError",
+    "KeyMissing",
+    "NotFound",
+    "PolicyError",
+    "ProviderUnavailable",
+    "SettingsError",
+    "StoreUnavailable",
+    "Unavailable",
+]
+
+DeadLetterReason = Literal[
+    "too_large",  # more than 256 KiB
+    "not_utf8",  # bytes that are not UTF-8, or a lone surrogate
+    "nul",  # a NUL character, plain or escaped
+    "not_json",  # not JSON, or JSON in which a key stands twice
+    "bad_cloudevent",  # the CloudEvents envelope is missing or wrong
+    "unknown_type",  # a CloudEvents type that the gateway does not read
+    "wrong_schema",  # a field is missing, unknown, of the wrong type or out of its bounds
+    "unknown_tenant",  # no policy for this tenant
+    "id_reused",  # the message_id was there before with other content
+]
+
+
+class GatewayError(Exception):
+    """A fault that a person can act on. Its text says what and where, and never holds a number, a text or a secret."""
+
+
+class SettingsError(GatewayError):
+    """A setting is wrong, unknown or missing; the text names it."""
+
+
+class PolicyError(GatewayError):
+    """A policy file is wrong. ``line`` counts from 1 and is None where the fault is in no one line; ``key`` is dotted."""
+
+    def __init__(self, what: str, *, file: str, line: int | None = None, key: str | None = None) -> None:
+        self.what = what
+        self.file = file
+        self.line = line
+        self.key = key
+        place = file if line is None else f"{file}:{line}"
+        super().__init__(f"{place}: {key}: {what}" if key else f"{place}: {what}")
+
+
+class BadEvent(GatewayError):
+    """An event that can never be processed. ``what`` names the field and the rule, never the value."""
+
+    def __init__(self, reason: DeadLetterReason, what: str) -> None:
+        self.reason: DeadLetterReason = reason
+        self.what = what
+        super().__init__(f"{reason}: {what}")
+
+
+class BadWebhook(GatewayError):
+    """A webhook that lacks a field, or speaks of an account that is not ours."""
+
+
+class NotFound(GatewayError):
+    """What was asked for is not there."""
+
+
+class KeyMissing(GatewayError):
+    """A key is not in the key ring: it was destroyed when its data's time was over, or it was never made."""
+
+
+class Unavailable(GatewayError):
+    """Something the gateway depends on is away. Nothing was decided; the same may work later."""
+
+
+class ProviderUnavailable(Unavailable):
+    """A provider did not answer, or not readably, when it was asked about texts."""
+
+
+class StoreUnavailable(Unavailable):
+    """PostgreSQL is away or refuses connections."""
+
+
+class BrokerUnavailable(Unavailable):
+    """The Kafka broker is away or refuses what was asked."""
