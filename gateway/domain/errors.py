@@ -9,6 +9,7 @@
     ├── BadWebhook               a provider's webhook that cannot be read or is not ours
     ├── NotFound                 what was asked for is not there
     ├── KeyMissing               a key is not in the key ring: destroyed, or never made
+    ├── StoreRefused             PostgreSQL will never take a value that it was given
     └── Unavailable              not now; the same may work later
         ├── ProviderUnavailable  a provider did not answer a question about texts
         ├── StoreUnavailable     PostgreSQL is away
@@ -30,6 +31,7 @@ __all__ = [
     "PolicyError",
     "ProviderUnavailable",
     "SettingsError",
+    "StoreRefused",
     "StoreUnavailable",
     "Unavailable",
 ]
@@ -86,6 +88,10 @@ class NotFound(GatewayError):
 
 class KeyMissing(GatewayError):
     """A key is not in the key ring: it was destroyed when its data's time was over, or it was never made."""
+
+
+class StoreRefused(GatewayError):
+    """PostgreSQL will never take a value of this batch: who sent it looks for which."""
 
 
 class Unavailable(GatewayError):
