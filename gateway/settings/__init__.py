@@ -1,0 +1,21 @@
+"""The settings: read once from the environment and an optional TOML file, checked whole, frozen, and passed on as values."""
+
+from gateway.settings.allow_list import read_allow_list
+from gateway.settings.document import document, example
+from gateway.settings.loading import load
+from gateway.settings.model import Settings
+from gateway.settings.parts import Account, Dispatch, Evidence, Intake, Kafka, Topics
+
+__all__ = [
+    "Account",
+    "Dispatch",
+    "Evidence",
+    "Intake",
+    "Kafka",
+    "Settings",
+    "Topics",
+    "document",
+    "example",
+    "load",
+    "read_allow_list",
+]
