@@ -1,0 +1,122 @@
+"""Every metric of the gateway, in one place. Labels are bounded: closed lists, configured aliases, partitions, routes of the web.
+
+An attribute is called what its metric is called without the prefix ``sms_gateway_``.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+__all__ = ["Metrics"]
+
+PREFIX: Final = "sms_gateway_"
+STAGES: Final = ("intake_batch", "claim", "mark", "request", "settle", "publish", "receipt", "publish_to_request")
+
+_STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+_STOP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0, 12.0, 15.0)
+
+
+class Metrics:
+    """The instruments, registered with the registry given; making two with one registry is a ValueError."""
+
+    def __init__(self, registry: CollectorRegistry, *, version: str = "unknown") -> None:
+        self._registry = registry
+        ProcessCollector(registry=registry)
+        self.build_info = Info(f"{PREFIX}build", "Which build runs.", registry=registry)
+        self.build_info.info({"version": version, "python": platform.python_version()})
+        self._messages()
+        self._flow()
+        self._stop()
+        self._web()
+        for name in STAGES:
+            self.stage_seconds.labels(stage=name)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, text, labels, registry=self._registry)
+
+    def _messages(self) -> None:
+        self.messages_total = self._counter(
+            "messages_total",
+            "Changes of a message's state, by the state it came to and why.",
+            "state",
+            "reason",
+            "provider",
+            "category",
+        )
+        self.intake_records_total = self._counter(
+            "intake_records_total", "Records read from the input topic, by what became of them.", "result"
+        )
+        self.dead_letters_total = self._counter("dead_letters_total", "Records that can't be processed, by reason.", "reason")
+        self.unknown_outcomes_total = self._counter(
+            "unknown_outcomes_total", "Create requests of which nobody can say whether they were accepted."
+        )
+        self.evidence_total = self._counter(
+            "evidence_total",
+            "Unknown outcomes looked into, by source of evidence and what it proved.",
+            "source",
+            "result",
+        )
+        self.replies_total = self._counter("replies_total", "Texts from people, by kind.", "kind")
+        self.catch_up_total = self._counter(
+            "catch_up_total", "Texts from people that only the provider's list told of: no webhook had come."
+        )
+
+    def _flow(self) -> None:
+        self.stage_seconds = Histogram(
+            f"{PREFIX}stage_seconds",
+            "How long a stage took, a batch at a time where it works in batches.",
+            ("stage",),
+            buckets=_STAGE_BUCKETS,
+            registry=self._registry,
+        )
+        self.requests_total = self._counter(
+            "requests_total", "Create requests to a provider, by account and outcome.", "account", "outcome"
+        )
+        self.requests_in_flight = self._gauge("requests_in_flight", "Create requests under way in this process.", "account")
+        self.queue_messages = self._gauge("queue_messages", "Messages still to send, by state, over all workers.", "state")
+        self.queue_oldest_seconds = self._gauge(
+            "queue_oldest_seconds", "Age of the oldest message still to send, by state.", "state"
+        )
+        self.consumer_lag_records = self._gauge(
+            "consumer_lag_records", "Records of the input topic not yet read, by partition.", "partition"
+        )
+        self.consumer_lost_records_total = self._counter(
+            "consumer_lost_records_total",
+            "Records of the input topic that its retention took before they were read.",
+        )
+        self.outbox_events = self._gauge("outbox_events", "Events written and not yet published.")
+        self.outbox_oldest_seconds = self._gauge("outbox_oldest_seconds", "Age of the oldest event not yet published.")
+        self.claims_rescued_total = self._counter(
+            "claims_rescued_total", "Claims of a lost worker or answer, by the state they were put in.", "to"
+        )
+        self.claims_held = self._gauge("claims_held", "1 while this worker claims nothing, by why.", "why")
+
+    def _stop(self) -> None:
+        self.stops_total = self._counter(
+            "stops_total", "Opt-outs written, by where they came from and what they cover.", "source", "scope"
+        )
+        self.stop_in_force_seconds = Histogram(
+            f"{PREFIX}stop_in_force_seconds",
+            "From an opt-out's arrival until it was in force.",
+            buckets=_STOP_BUCKETS,
+            registry=self._registry,
+        )
+        self.sends_after_stop_total = self._counter(
+            "sends_after_stop_total",
+            "Requests begun for a person and scope whose opt-out was in force. Must stay 0.",
+        )
+        self.duplicate_sends_total = self._counter(
+            "duplicate_sends_total", "Messages that a provider accepted more than once. Must stay 0."
+        )
+
+    def _web(self) -> None:
+        self.webhooks_total = self._counter("webhooks_total", "Webhooks answered, by kind and result.", "kind", "result")
+        self.api_requests_total = self._counter(
+            "api_requests_total", "API requests answered, by route and HTTP status.", "route", "status"
+        )
