@@ -1,0 +1,1 @@
+"""The providers that texts leave by: one module each, over one HTTP client."""
