@@ -1,0 +1,1 @@
+"""Kafka: the only part of the gateway that imports aiokafka."""

@@ -1,0 +1,203 @@
+"""Publishing events: at least once, in order for each key, with an answer for each event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from gateway.bus.address import BrokerAddress, client_options
+from gateway.bus.lanes import (
+    Acknowledged,
+    Failed,
+    Lane,
+    OutEvent,
+    PublishResult,
+    RefusedForGood,
+    partition_of,
+    refusal,
+    size_of,
+    topic_fits,
+)
+from gateway.domain.errors import BrokerUnavailable
+
+__all__ = ["EventPublisher"]
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 0.25
+REQUEST_BYTES: Final = 256 * 1024  # one request of a partition; a broker takes a megabyte unless it is set otherwise
+METADATA_SECONDS: Final = 5.0
+
+
+class EventPublisher:
+    """Publishes batches of events with ``acks=all``.
+
+    ``idempotent`` drops the repeats of the client's own retries; the embedded broker cannot do it. ``largest``: bytes of one event, above
+    which it is refused without asking the broker.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        *,
+        idempotent: bool,
+        largest: int = 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = address
+        self._idempotent = idempotent
+        self._largest = largest
+        self._monotonic = monotonic
+        self._producer: AIOKafkaProducer | None = None
+        self._broken = False
+        self._lock = asyncio.Lock()
+
+    async def start(self, limit_seconds: float = 30.0) -> None:
+        """Connect. BrokerUnavailable when no broker answers within the limit, or it cannot do what is asked."""
+        until = self._monotonic() + limit_seconds
+        while True:
+            try:
+                self._producer = await self._connect(max(RETRY_SECONDS, until - self._monotonic()))
+            except BrokerUnavailable:
+                if self._monotonic() + RETRY_SECONDS >= until:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def stop(self) -> None:
+        """Close. What :meth:`publish` has not answered for yet may or may not arrive."""
+        async with self._lock:
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                await _abort(producer)
+
+    async def publish(self, batch: Sequence[OutEvent], limit_seconds: float = 30.0) -> list[PublishResult]:
+        """Publish, and tell for each event, in the same order, what became of it. Raises nothing for what a broker does.
+
+        Events of one key go to one partition and keep their order: a partition's next request leaves only when the one before is
+        acknowledged, and after the first :class:`Failed` of a partition the rest of it are not sent: they are Failed as well. So the caller
+        publishes again all that are Failed, in the same order, and before anything newer; some of them may then stand in the topic twice,
+        never after a newer one of their key. What is :class:`RefusedForGood` does not hold up the events after it: the caller puts it aside.
+
+        After ``limit_seconds`` what is not acknowledged is Failed. Calls wait for one another.
+        """
+        until = self._monotonic() + limit_seconds
+        async with self._lock:
+            results: list[PublishResult] = [Failed("unreachable")] * len(batch)
+            try:
+                producer = await self._ready(until)
+                lanes = await self._lanes(producer, batch, results)
+                while not all(lane.done for lane in lanes):
+                    producer = await self._ready(until)
+                    await asyncio.gather(*(self._send(producer, lane, batch, results, until) for lane in lanes if not lane.done))
+            except BrokerUnavailable as problem:
+                logger.warning("events cannot be published: %s", problem)
+            except BaseException:
+                self._broken = True  # what is on its way must not arrive after what the caller publishes next
+                raise
+            return results
+
+    async def _lanes(self, producer: AIOKafkaProducer, batch: Sequence[OutEvent], results: list[PublishResult]) -> list[Lane]:
+        sizes: dict[str, int | PublishResult] = {}
+        lanes: dict[tuple[str, int], Lane] = {}
+        for place, event in enumerate(batch):
+            count = sizes.get(event.topic)
+            if count is None:
+                count = sizes[event.topic] = await self._partitions(producer, event.topic)
+            if not isinstance(count, int):
+                results[place] = count
+            elif size_of(event) > self._largest:
+                results[place] = RefusedForGood("too_large")
+            else:
+                partition = partition_of(event.key, count)
+                lane = lanes.get((event.topic, partition))
+                if lane is None:
+                    lane = lanes[event.topic, partition] = Lane(event.topic, partition)
+                lane.events.append(place)
+        return list(lanes.values())
+
+    async def _partitions(self, producer: AIOKafkaProducer, topic: str) -> int | PublishResult:
+        if not topic_fits(topic):
+            return RefusedForGood("invalid_topic")
+        try:
+            return len(await asyncio.wait_for(producer.partitions_for(topic), METADATA_SECONDS))
+        except (KafkaError, TimeoutError) as problem:
+            return Failed("no_topic" if isinstance(problem, TimeoutError) else type(problem).__name__)
+
+    async def _send(
+        self, producer: AIOKafkaProducer, lane: Lane, batch: Sequence[OutEvent], results: list[PublishResult], until: float
+    ) -> None:
+        """Send what is left of a partition; come back early when a request has to be cut smaller."""
+        while not lane.done:
+            builder = producer.create_batch()
+            taken = 0
+            for place in lane.events[lane.cursor : lane.cursor + lane.most]:
+                event = batch[place]
+                if builder.append(timestamp=None, key=event.key, value=event.value, headers=event.headers) is None:
+                    break
+                taken += 1
+            builder.close()  # sent at once, and nothing else is added
+            places = lane.events[lane.cursor : lane.cursor + taken]
+            try:
+                async with asyncio.timeout(max(0.0, until - self._monotonic())):
+                    sent = await (await producer.send_batch(builder, lane.topic, partition=lane.partition))
+            except (KafkaError, TimeoutError) as problem:
+                why = refusal(problem) if isinstance(problem, KafkaError) else None
+                self._broken = self._broken or why is None or self._idempotent  # a refused request leaves a hole in its sequence
+                if why is None:
+                    for place in lane.events[lane.cursor :]:
+                        results[place] = Failed(type(problem).__name__)
+                    lane.cursor = len(lane.events)
+                elif taken > 1:
+                    lane.most = taken // 2
+                else:
+                    results[places[0]] = RefusedForGood(why)
+                    lane.cursor += 1
+                return
+            for number, place in enumerate(places):
+                results[place] = Acknowledged(lane.partition, sent.offset + number if sent.offset >= 0 else -1)
+            lane.cursor += taken
+
+    async def _ready(self, until: float) -> AIOKafkaProducer:
+        """A producer that has nothing left over from before: one that failed might deliver the old after the new."""
+        if self._broken and self._producer is not None:
+            producer, self._producer = self._producer, None
+            await _abort(producer)
+        if self._producer is None:
+            self._producer = await self._connect(max(RETRY_SECONDS, until - self._monotonic()))
+        self._broken = False
+        return self._producer
+
+    async def _connect(self, limit_seconds: float) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **client_options(self._address),
+            acks="all",
+            enable_idempotence=self._idempotent,
+            max_batch_size=REQUEST_BYTES,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await asyncio.wait_for(producer.start(), limit_seconds)
+        except (KafkaError, OSError, TimeoutError) as problem:
+            await _abort(producer)
+            hint = "" if not self._idempotent else " (a broker that has no idempotent producers?)"
+            raise BrokerUnavailable(f"Kafka cannot be reached: {type(problem).__name__}{hint}") from None
+        return producer
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """Close without waiting for what is queued: aiokafka's own stop() waits for it as long as the broker is away."""
+    sender = producer._sender  # noqa: SLF001  # there is no public way to give up
+    producer._closed = True  # noqa: SLF001  # or its finalizer warns
+    with suppress(KafkaError, TimeoutError, asyncio.CancelledError):
+        await asyncio.wait_for(sender.close(), RETRY_SECONDS)
+    with suppress(KafkaError, OSError):
+        await producer.client.close()

@@ -1,0 +1,1 @@
+"""Keys and what is made with them: the key ring, sealing, keyed hashes and tokens."""
