@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from gateway.domain.errors import BadEvent, DeadLetterReason
 from gateway.domain.events import OptInProof, OutboundMessage
 
-__all__ = ["LONGEST_EVENT", "check_text", "one_key_each", "read_outbound"]
+__all__ = ["LONGEST_EVENT", "check_text", "one_key_each", "read_message"]
 
 LONGEST_EVENT: Final = 262_144
 """Bytes of an event, 256 KiB: a longer one is not read."""
@@ -39,7 +39,7 @@ def one_key_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _decode = json.JSONDecoder(object_pairs_hook=one_key_each).decode
 
 
-def read_outbound(data: bytes) -> OutboundMessage:
+def read_message(data: bytes) -> OutboundMessage:
     """The message that an event's data holds. :class:`BadEvent` names the field and what is wrong with it, and nothing that it held."""
     text = check_text(data)
     fault: BadEvent

@@ -244,8 +244,8 @@ class DeadLetterEvent(OutgoingEvent):
     occurred_at: Moment
 
 
-def encode(event: OutgoingEvent) -> bytes:
-    """The event as JSON, with the personal data that it must carry: the one place where an event lets it out."""
+def encode(event: OutgoingEvent | OptInProof) -> bytes:
+    """An event, or a proof to be sealed, as JSON with the personal data that it must carry: the one place that lets it out."""
     return event.__pydantic_serializer__.to_json(event, context=REVEAL)
 
 

@@ -45,6 +45,7 @@ _NOT_TEXTABLE: Final[dict[int, NumberFault]] = {
 
 _LONGEST_TEXT = 64
 _WRITTEN = re.compile(r"(?:tel:)?(\+?)([0-9\s().\-/\u2010-\u2015\u2212]*)", re.IGNORECASE)
+_E164 = re.compile(r"\+[1-9][0-9]{3,19}")
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 
 # Old and domestic ways of writing a mobile number, each with the one form it has today. A rule takes effect only when what it makes
@@ -149,12 +150,12 @@ def _read(text: str, default_region: str | None) -> tuple[str, int] | BadNumber:
 
 def _split(number: str) -> phonenumbers.PhoneNumber | None:
     """An E.164 number taken apart at its country code; None where a library's parser is needed for that."""
+    if not _E164.fullmatch(number):
+        return None
     for length in (1, 2, 3):
         code = number[1 : 1 + length]
         rest = number[1 + length :]
-        if code and code[0] != "0" and int(code) in _COUNTRY_CODES:
-            if not 2 <= len(rest) <= 17:
-                return None
+        if int(code) in _COUNTRY_CODES:
             zeros = len(rest) - len(rest.lstrip("0"))
             if zeros == 0:
                 return phonenumbers.PhoneNumber(country_code=int(code), national_number=int(rest))
