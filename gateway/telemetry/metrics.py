@@ -10,6 +10,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from gateway.domain.changes import Change
+from gateway.domain.states import State
+
 __all__ = ["Metrics"]
 
 PREFIX: Final = "sms_gateway_"
@@ -33,6 +36,17 @@ class Metrics:
         self._web()
         for name in STAGES:
             self.stage_seconds.labels(stage=name)
+
+    def moved(self, change: Change, *, category: str = "") -> None:
+        """Counts a change of a message that has been committed; ``category`` is empty where it was not read."""
+        if change.state is not None:
+            self.messages_total.labels(
+                state=change.state, reason=change.reason or "", provider=change.provider or "", category=category
+            ).inc()
+            if change.state is State.UNKNOWN and not change.final:
+                self.unknown_outcomes_total.inc()
+        if change.step == "contradicted":  # the provider speaks of an acceptance that nobody asked for, or of a second one
+            self.duplicate_sends_total.inc()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self._registry)
@@ -83,6 +97,7 @@ class Metrics:
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "Age of the oldest message still to send, by state.", "state"
         )
+        self.intake_paused = self._gauge("intake_paused", "1 while intake waits for dispatch to catch up.")
         self.consumer_lag_records = self._gauge(
             "consumer_lag_records", "Records of the input topic not yet read, by partition.", "partition"
         )

@@ -20,9 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from gateway.domain.changes import Change
 from gateway.domain.errors import SettingsError, StoreUnavailable
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
+from gateway.domain.states import State
 from gateway.telemetry import Metrics, configure_logging, get_logger, handle_loop_exception
 from gateway.telemetry.redaction import hide_numbers, hide_personal
 
@@ -249,7 +251,7 @@ def test_names_follow_the_conventions_of_prometheus(registry: CollectorRegistry)
         if isinstance(instrument, Histogram):
             assert name.endswith(("_seconds", "_bytes"))
         if isinstance(instrument, Gauge):
-            assert name.rsplit("_", 1)[-1] in {"flight", "messages", "seconds", "records", "events", "held"}
+            assert name.rsplit("_", 1)[-1] in {"flight", "messages", "seconds", "records", "events", "held", "paused"}
         assert set(instrument._labelnames) <= BOUNDED
         assert not set(instrument._labelnames) & {"le", "quantile", "job", "instance"}
 
@@ -280,6 +282,31 @@ def test_the_instruments_take_the_labels_of_the_flow(registry: CollectorRegistry
     text = generate_latest(registry).decode()
     assert 'reason="opted_out"' in text
     assert "consumer_lag_records{" not in text
+
+
+def test_a_change_is_counted_by_what_it_came_to(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry)
+    uid = uuid.uuid4()
+    lost = Change(
+        uid=uid,
+        tenant="t",
+        step="unknown",
+        number=3,
+        state=State.UNKNOWN,
+        reason=Reason.NO_ANSWER,
+        final=False,
+        provider="twilio",
+    )
+    metrics.moved(lost, category="service")
+    metrics.moved(
+        Change(uid=uid, tenant="t", step="settled", number=4, state=State.UNKNOWN, reason=Reason.NO_EVIDENCE, final=True)
+    )
+    metrics.moved(Change(uid=uid, tenant="t", step="contradicted", number=5))
+    metrics.moved(Change(uid=uid, tenant="t", step="claimed", number=6))
+    labels = {"state": "unknown", "reason": "no_answer", "provider": "twilio", "category": "service"}
+    assert registry.get_sample_value("sms_gateway_messages_total", labels) == 1.0
+    assert registry.get_sample_value("sms_gateway_unknown_outcomes_total") == 1.0
+    assert registry.get_sample_value("sms_gateway_duplicate_sends_total") == 1.0
 
 
 def test_two_processes_of_one_test_share_nothing() -> None:
