@@ -205,7 +205,7 @@ class HttpClient:
                     return Answer(response.status, response.headers, await self._read(response.body_reader))
             except MaybeSent as too_long:
                 fault = too_long
-            except Exception as error:  # noqa: BLE001 - whatever a library may raise, its text must not pass, and it proves nothing
+            except Exception as error:  # noqa: BLE001 - whatever the library may raise: its text must not pass
                 fault = _meaning(error)
         # Raised out here, so that it carries nothing of the library's exception, whose text holds the URL with its query.
         raise fault

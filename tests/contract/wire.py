@@ -95,7 +95,7 @@ async def wire(script: Callable[[Connection], Awaitable[None]], tls: ssl.SSLCont
         tasks.add(task)
         running.connections += 1
         try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
                 await script(Connection(running, reader, writer))
             writer.close()
             with suppress(ConnectionError, ssl.SSLError):
