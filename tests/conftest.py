@@ -1,0 +1,91 @@
+"""Fixtures that every test may ask for. Servers are real, start once a session, and listen on loopback ports that were free."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from gateway.domain.personal import MessageBody, PhoneNumber
+from gateway.embedded.broker import EmbeddedBroker
+from gateway.embedded.postgres import EmbeddedPostgres
+from tests.canary import CANARY_BODY, CANARY_NUMBER
+from tests.support import run_apart
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that need not survive the machine: without fsync."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off", "max_connections": "300"}) as server:
+        yield server
+    shutil.rmtree(server.folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database with the gateway's schema, of which tests get copies."""
+    from gateway.store.migrate import migrate
+
+    run_apart(_execute(postgres_server.url, "CREATE DATABASE migrated"))
+    run_apart(migrate(_url_of(postgres_server, "migrated")))
+    return "migrated"
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """The address of a fresh database with the gateway's schema, for this test alone."""
+    yield from _database(postgres_server, template=migrated_template)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The address of a fresh database with nothing in it, for this test alone."""
+    yield from _database(postgres_server, template="template1")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of a Kafka-protocol broker. It is shared: give topics and groups names of your own (see ``unique``)."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as server:
+        yield server.bootstrap_servers
+
+
+@pytest.fixture
+def unique() -> str:
+    """A short name that no other test has, for topics and groups."""
+    return f"t{next(_numbers)}"
+
+
+@pytest.fixture
+def canary_number() -> PhoneNumber:
+    return PhoneNumber(CANARY_NUMBER)
+
+
+@pytest.fixture
+def canary_body() -> MessageBody:
+    return MessageBody(CANARY_BODY)
+
+
+def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    run_apart(_execute(server.url, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield _url_of(server, name)
+    run_apart(_execute(server.url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _url_of(server: EmbeddedPostgres, database: str) -> str:
+    return urlsplit(server.url)._replace(path=f"/{database}").geturl()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
