@@ -97,7 +97,6 @@ class Metrics:
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "Age of the oldest message still to send, by state.", "state"
         )
-        self.intake_paused = self._gauge("intake_paused", "1 while intake waits for dispatch to catch up.")
         self.consumer_lag_records = self._gauge(
             "consumer_lag_records", "Records of the input topic not yet read, by partition.", "partition"
         )
@@ -106,6 +105,9 @@ class Metrics:
             "Records of the input topic that its retention took before they were read.",
         )
         self.outbox_events = self._gauge("outbox_events", "Events written and not yet published.")
+        self.outbox_parked_events = self._gauge(
+            "outbox_parked_events", "Events put aside because the broker will never take them."
+        )
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_seconds", "Age of the oldest event not yet published.")
         self.claims_rescued_total = self._counter(
             "claims_rescued_total", "Claims of a lost worker or answer, by the state they were put in.", "to"
