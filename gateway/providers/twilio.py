@@ -99,7 +99,10 @@ class Twilio:
         self._messages = client.messages
 
     async def send(self, text: Text, callback_url: str) -> Outcome:
-        """Ask Twilio once to send one text; at most the time limit passes. Whatever Twilio or the network does is an outcome."""
+        """Ask Twilio once to send one text; at most the time limit passes. Whatever Twilio or the network does is an outcome.
+
+        A request that has begun cannot be called back: if this is cancelled, it still waits for the request's end.
+        """
         body = text.body.reveal()
         if not _can_be_encoded(body):
             return Refused(Reason.REFUSED, "not_unicode")
