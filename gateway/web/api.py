@@ -27,6 +27,7 @@ __all__ = ["Api", "OptInResult", "OptOutResult", "Stops", "Stories"]
 
 Normalise = Callable[[str], PhoneNumber | BadNumber]
 Handler = Callable[[Connection, Receive, TokenGrant], Awaitable[Answer]]
+Result = TypeVar("Result")
 Wanted = TypeVar("Wanted", bound=ConsentRequest)
 
 _MESSAGES: Final = "/v1/messages/"
@@ -48,9 +49,9 @@ _NOT_JSON: Final = problem(415, "unsupported_type", "Requests are application/js
 _OVERLOADED: Final = problem(503, "overloaded", "Too many requests are under way; try again", headers=_AGAIN, close=True)
 _UNAVAILABLE: Final = problem(503, "unavailable", "Not now; try again", headers=_AGAIN)
 _FAILED: Final = problem(500, "failed", "The gateway failed; it has been logged")
+_TIMED_OUT: Final = problem(408, "timed_out", "The body did not arrive in time", close=True)
 _BODY: Final = {
     "too_large": problem(413, "too_large", "The body is too large", close=True),
-    "timed_out": problem(408, "timed_out", "The body did not arrive in time", close=True),
     "disconnected": problem(400, "disconnected", "The body did not arrive whole", close=True),
 }
 _OPENAPI: Final = json_answer(200, openapi())
@@ -150,12 +151,15 @@ class Api:
             return problem(405, "wrong_method", f"Only {method} is answered here", headers={"allow": method}, close=True)
         if isinstance(handler, Answer):
             return handler
-        async with asyncio.timeout(self._limits.answer_seconds + self._limits.read_seconds):
-            authorization = header(scope, b"authorization")
-            grant = await self._bearers.grant(authorization)
-            if grant is None:
-                return _LACKS_TOKEN if authorization is None else _WRONG_TOKEN
-            return await handler(scope, receive, grant)
+        authorization = header(scope, b"authorization")
+        grant = await self._in_time(self._bearers.grant(authorization))
+        if grant is None:
+            return _LACKS_TOKEN if authorization is None else _WRONG_TOKEN
+        return await handler(scope, receive, grant)
+
+    async def _in_time(self, asked: Awaitable[Result]) -> Result:
+        async with asyncio.timeout(self._limits.seconds):
+            return await asked
 
     async def _opt_out(self, scope: Connection, receive: Receive, grant: TokenGrant) -> Answer:
         wanted = await self._read(OptOut, scope, receive, grant)
@@ -163,7 +167,7 @@ class Api:
             return wanted
         asked, number = wanted
         actor = f"{grant.name}:{asked.reason}" if asked.reason else grant.name
-        result = await self._stops.opt_out(asked.tenant, number, asked.scope, asked.name, actor)
+        result = await self._in_time(self._stops.opt_out(asked.tenant, number, asked.scope, asked.name, actor))
         return json_answer(200 if result.in_force else 202, {"in_force": result.in_force})
 
     async def _opt_in(self, scope: Connection, receive: Receive, grant: TokenGrant) -> Answer:
@@ -171,7 +175,7 @@ class Api:
         if isinstance(wanted, Answer):
             return wanted
         asked, number = wanted
-        result = await self._stops.opt_in(asked.tenant, number, asked.scope, asked.name, grant.name, asked.proof)
+        result = await self._in_time(self._stops.opt_in(asked.tenant, number, asked.scope, asked.name, grant.name, asked.proof))
         if result.granted:
             return json_answer(200, {"granted": True})
         return problem(409, result.why, "An opt-out stands that is not provably earlier than this opt-in")
@@ -183,7 +187,7 @@ class Api:
         if len(message_id) > _LONGEST_ID or not message_id.isprintable():
             return _NOT_FOUND
         try:
-            story = await self._stories.find(tenant, message_id)
+            story = await self._in_time(self._stories.find(tenant, message_id))
         except NotFound:
             story = None
         return _NOT_FOUND if story is None else json_answer(200, story)
@@ -198,7 +202,10 @@ class Api:
         """What is asked for and for whom, if the token may ask for it."""
         if not is_json(scope):
             return _NOT_JSON
-        body = await read_body(scope, receive, self._limits)
+        try:
+            body = await self._in_time(read_body(scope, receive, self._limits.body))
+        except TimeoutError:
+            return _TIMED_OUT
         if isinstance(body, str):
             return _BODY[body]
         try:

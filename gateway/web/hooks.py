@@ -20,7 +20,7 @@ from gateway.flow.receipts import ReceiptFate
 from gateway.flow.replies import ReplyFate
 from gateway.telemetry import Metrics, get_logger
 from gateway.web.answers import Answer, answer, problem
-from gateway.web.bodies import Limits, header, is_form, parse_form, read_body
+from gateway.web.bodies import BodyFault, Limits, header, is_form, parse_form, read_body
 from gateway.web.room import Room
 
 __all__ = ["AttemptTokens", "Receipts", "Replies", "WebhookAccount", "WebhookProvider", "Webhooks"]
@@ -143,9 +143,17 @@ class Webhooks:
             return "unknown_account"
         if not is_form(scope):
             return "unsupported_type"
-        body = await read_body(scope, receive, self._limits)
-        if isinstance(body, str):
-            return body
+        body: bytes | BodyFault | None = None
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                body = await read_body(scope, receive, self._limits.body)
+                return body if isinstance(body, str) else await self._read(scope, body, account, kind, alias, token)
+        except TimeoutError:
+            return "timed_out" if body is None else "unavailable"
+        except BadWebhook:
+            return "malformed"
+
+    async def _read(self, scope: Scope, body: bytes, account: WebhookAccount, kind: Kind, alias: str, token: str) -> str:
         form = parse_form(body)
         if form is None:
             return "unreadable"
@@ -155,13 +163,7 @@ class Webhooks:
         # A subaccount's webhooks may be signed with its parent's token.
         if any(name == "AccountSid" and value != account.account_sid for name, value in form):
             return "foreign_account"
-        try:
-            async with asyncio.timeout(self._limits.answer_seconds):
-                return await self._take(account.provider, form, kind, alias, token)
-        except BadWebhook:
-            return "malformed"
-        except TimeoutError:
-            return "unavailable"
+        return await self._take(account.provider, form, kind, alias, token)
 
     async def _take(self, provider: WebhookProvider, form: list[tuple[str, str]], kind: Kind, alias: str, token: str) -> str:
         if kind == "inbound":

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
 import pytest
@@ -35,7 +35,7 @@ from gateway.providers.twilio_webhooks import form_is_signed, inbound_of, receip
 from gateway.simulator.signing import sign
 from gateway.telemetry import Metrics
 from gateway.web.api import Api
-from gateway.web.bodies import Limits
+from gateway.web.bodies import Limits, parse_form
 from gateway.web.grants import Bearers
 from gateway.web.health import AdminApp, Check
 from gateway.web.hooks import WebhookAccount, Webhooks
@@ -382,20 +382,28 @@ async def test_postgresql_away_is_told_as_later(web: Web) -> None:
 
 
 async def test_a_store_that_hangs_is_told_as_later_in_time() -> None:
-    async with serving(build(Limits(answer_seconds=0.05))) as web:
+    async with serving(build(Limits(seconds=0.05))) as web:
         web.behind.gate = asyncio.Event()
         assert (await web.hook(INBOUND, inbound_fields())).status == 503
         assert web.room.inside == 0
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_without_end() -> None:
-    async with serving(build(Limits(read_seconds=0.05))) as web:
+    async with serving(build(Limits(seconds=0.05))) as web:
         port = int(web.url.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST {INBOUND} HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM_TYPE}\r\ncontent-length: 10\r\n\r\nab"
         writer.write(head.encode())
         told = await asyncio.wait_for(reader.read(), 5)
         assert told.startswith(b"HTTP/1.1 408")
+        writer.close()
+        await writer.wait_closed()
+        text, digest = new_token()
+        web.behind.tokens[digest] = Grant("crm", None)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /v1/opt-outs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {text}\r\n"
+        writer.write(head.encode() + b"content-length: 10\r\n\r\n{")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408")
         writer.close()
         await writer.wait_closed()
 
@@ -493,6 +501,16 @@ def test_every_signed_form_is_taken_or_refused_and_counted(path: str, fields: li
     if status >= 400:
         assert json.loads(body)["code"] in {"malformed", "foreign_account"}
         assert not web.behind.receipts + web.behind.texts
+
+
+@given(st.binary() | st.lists(st.tuples(st.text(), st.text())).map(lambda fields: urlencode(fields).encode()))
+def test_forms_are_read_as_the_standard_library_reads_them(body: bytes) -> None:
+    try:
+        expected = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=200)
+    except ValueError:
+        assert parse_form(body) is None
+    else:
+        assert parse_form(body) == expected
 
 
 JSON = st.recursive(
