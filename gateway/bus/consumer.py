@@ -102,6 +102,7 @@ class RecordSource:
                 batch = None
             if batch is not None or self._monotonic() >= until:
                 return batch
+            await asyncio.sleep(0)  # whatever became of that attempt: heartbeats and fetches have their turn
         return None
 
     async def durable(self, batch: Batch) -> None:
@@ -134,7 +135,7 @@ class RecordSource:
     @property
     def partitions(self) -> list[int]:
         """The partitions that this member reads now."""
-        return [] if self._session is None else sorted(self._session.open)
+        return [] if self._session is None else self._session.readable
 
     def lag(self) -> dict[int, int]:
         """By partition of ours: how many records are not durable yet, of those that the broker has told of."""
@@ -148,7 +149,7 @@ class RecordSource:
             self._heard = NEVER_HEARD
             await self._wait(session, left)
             return None
-        turns = sorted(session.open, key=lambda one: (one <= self._last_partition, one))
+        turns = sorted(session.readable, key=lambda one: (one <= self._last_partition, one))
         for partition in turns:
             batch = await session.take(partition, max_records, 0)
             if batch is not None:
@@ -156,11 +157,11 @@ class RecordSource:
                 self._heard = NEVER_HEARD
                 return batch
         self._check_heard(session)
-        if not session.open:
+        if not turns:
             await self._wait(session, left)
             return None
-        self._last_partition = turns[0] if turns else self._last_partition
-        return await session.take(self._last_partition, max_records, min(left, IDLE_SECONDS))
+        self._last_partition = turns[0]
+        return await session.take(turns[0], max_records, min(left, IDLE_SECONDS))
 
     async def _wait(self, session: Session, seconds: float) -> None:
         if seconds > 0:

@@ -16,44 +16,11 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
-__all__ = ["Acknowledged", "Failed", "Lane", "OutEvent", "PublishResult", "RefusedForGood", "partition_of", "refusal", "size_of"]
+from gateway.domain.publishing import OutEvent
+
+__all__ = ["Lane", "partition_of", "refusal", "size_of", "topic_fits"]
 
 TOPIC_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class OutEvent:
-    """An event to publish. Its key, headers and value are not shown. A value of None deletes the key from a compacted topic."""
-
-    topic: str
-    key: bytes = field(repr=False)
-    headers: Sequence[tuple[str, bytes]] = field(repr=False)
-    value: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The brokers have it, in all replicas that must. ``offset`` is -1 where a repeat was recognised."""
-
-    partition: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedForGood:
-    """It will never be taken as it is: ``too_large`` or ``invalid_topic``."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Not acknowledged, though it may have arrived; the same may work later. ``why`` is the kind of error."""
-
-    why: str
-
-
-PublishResult = Acknowledged | RefusedForGood | Failed
 
 
 @dataclass(slots=True)

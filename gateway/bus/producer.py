@@ -13,19 +13,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from gateway.bus.address import BrokerAddress, client_options
-from gateway.bus.lanes import (
-    Acknowledged,
-    Failed,
-    Lane,
-    OutEvent,
-    PublishResult,
-    RefusedForGood,
-    partition_of,
-    refusal,
-    size_of,
-    topic_fits,
-)
+from gateway.bus.lanes import Lane, partition_of, refusal, size_of, topic_fits
 from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 
 __all__ = ["EventPublisher"]
 

@@ -39,7 +39,7 @@ class Session(ConsumerRebalanceListener):
         paused: bool,
     ) -> None:
         self.open: dict[int, Progress] = {}
-        """The partitions that can be read now."""
+        """The partitions of ours whose first position is known."""
         self.changed = asyncio.Event()
         """Set when partitions come or go."""
         self._topic = topic
@@ -145,6 +145,11 @@ class Session(ConsumerRebalanceListener):
                 self.changed.set()
                 return
 
+    @property
+    def readable(self) -> list[int]:
+        """The partitions that can be read now: none while the group shares them out anew."""
+        return [] if self._rebalancing else sorted(self.open)
+
     async def take(self, partition: int, max_records: int, wait_seconds: float) -> Batch | None:
         """The next records of one partition, None when none came in time. SessionBroken when the client cannot go on."""
         progress, assignment = self.open.get(partition), self._assignment
@@ -166,7 +171,7 @@ class Session(ConsumerRebalanceListener):
 
     def heard(self) -> int | None:
         """A number that changes whenever the broker answers a fetch; None when no partition is ours and there is nothing to hear."""
-        if not self.open:
+        if not self.readable:
             return 0 if self._rebalancing or self._assigned else None
         return max(self._consumer.last_poll_timestamp(TopicPartition(self._topic, one)) or 0 for one in self.open)
 
@@ -187,7 +192,7 @@ class Session(ConsumerRebalanceListener):
 
     def lag(self) -> dict[int, int]:
         """Records by partition that a new owner would read: from the first that is not durable to the end."""
-        ends = {} if self._rebalancing else {one: self._consumer.highwater(TopicPartition(self._topic, one)) for one in self.open}
+        ends = {one: self._consumer.highwater(TopicPartition(self._topic, one)) for one in self.readable}
         return {one: max(0, end - self.open[one].durable_to) for one, end in ends.items() if end is not None}
 
     def durable(self, batch: Batch) -> bool:

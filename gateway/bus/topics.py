@@ -19,6 +19,7 @@ __all__ = ["TopicChange", "TopicFacts", "TopicSpec", "apply", "describe"]
 TOPIC_EXISTS: Final = 36
 SET_ON_TOPIC: Final = frozenset({1})  # DYNAMIC_TOPIC_CONFIG, KIP-226
 FOREVER: Final = -1
+WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,14 @@ class TopicFacts:
         """How long records stay, at least; None when for ever. Kafka's own default is 7 days."""
         if "delete" not in self.config.get("cleanup.policy", "delete"):
             return None
-        kept = int(self.config.get("retention.ms", str(7 * 24 * 3600 * 1000)))
+        kept = int(self.config.get("retention.ms", str(WEEK_MS)))
         return None if kept == FOREVER else kept
+
+    @property
+    def longest_ms(self) -> int | None:
+        """How long a record may stay after all; None when for ever. Kafka deletes whole segments, once the last record in one is old enough."""
+        kept = self.retention_ms
+        return None if kept is None else kept + int(self.config.get("segment.ms", str(WEEK_MS)))
 
     @property
     def min_insync_replicas(self) -> int:

@@ -20,6 +20,7 @@ Lines = dict[tuple[str | int, ...], int]
 """The line, counted from 1, of each key and list item, by its path from the top."""
 
 _LONGEST: Final = 1_000_000  # characters
+_MOST: Final = 20_000  # keys and items
 _DIRECTIVE = re.compile(r"^%YAML\s+(?!1\.2\s*$)", re.MULTILINE)
 
 
@@ -66,6 +67,8 @@ def _plain_map(node: CommentedMap, path: tuple[str | int, ...], file: str, lines
 
 
 def _plain(node: object, path: tuple[str | int, ...], file: str, lines: Lines, depth: int) -> object:
+    if len(lines) > _MOST:
+        raise PolicyError("holds too much: aliases of aliases?", file=file, line=lines[path[:1]], key=str(path[0]))
     if depth > 20:
         raise PolicyError("is nested too deeply", file=file, line=lines[path[:1]], key=str(path[0]))
     if isinstance(node, CommentedMap):

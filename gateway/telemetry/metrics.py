@@ -97,6 +97,9 @@ class Metrics:
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "Age of the oldest message still to send, by state.", "state"
         )
+        self.intake_paused = self._gauge(
+            "intake_paused", "1 while intake reads nothing because too many messages wait to be sent."
+        )
         self.consumer_lag_records = self._gauge(
             "consumer_lag_records", "Records of the input topic not yet read, by partition.", "partition"
         )

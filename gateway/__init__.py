@@ -1,0 +1,1 @@
+"""An event-driven privacy gateway for text messages."""

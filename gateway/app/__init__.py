@@ -1,0 +1,1 @@
+"""Where objects are wired together: the only place that knows every part."""

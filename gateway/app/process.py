@@ -1,0 +1,242 @@
+"""One process of the gateway: start the parts of its role, keep them running, drain and leave on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Literal
+
+from gateway.app.wiring import Parts, broker_address, open_parts
+from gateway.bus.consumer import RecordSource
+from gateway.bus.producer import EventPublisher
+from gateway.bus.records import Gap
+from gateway.crypto.bearer import token_hash
+from gateway.crypto.tokens import AttemptTokens
+from gateway.domain.errors import GatewayError, StoreUnavailable
+from gateway.domain.phone import normal_form
+from gateway.flow.catch_up import CatchUp
+from gateway.flow.fuse import Fuse
+from gateway.settings import Settings
+from gateway.telemetry import get_logger, handle_loop_exception
+from gateway.web.api import Api
+from gateway.web.grants import Bearers
+from gateway.web.health import AdminApp, Check
+from gateway.web.hooks import WebhookAccount, Webhooks
+from gateway.web.public import PublicApp
+from gateway.web.room import Room
+from gateway.web.server import WebServer
+
+__all__ = ["ROLES", "Role", "run_process"]
+
+Role = Literal["all", "worker", "web", "relay", "sweep"]
+ROLES: Final[tuple[Role, ...]] = ("all", "worker", "web", "relay", "sweep")
+
+log = get_logger("process")
+
+
+class _Process:
+    """The parts of a role, started in order and stopped in the reverse one."""
+
+    def __init__(self, parts: Parts, role: Role) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._role = role
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ends: list[Callable[[], Awaitable[object]]] = []
+        self._checks = [Check("postgresql", parts.control.ready)]
+        self._ports: dict[str, int] = {}
+        self._fuse = Fuse(parts.settings.dispatch.fuse_seconds)
+        self._catch_up = parts.catch_up()
+        self._stopping = False
+
+    def _has(self, role: Role) -> bool:
+        return self._role in ("all", role)
+
+    async def start(self) -> dict[str, int]:
+        """Start; returns the ports that are listened on."""
+        self._fuse.start()
+        dispatch = self._parts.dispatch() if self._has("worker") else None
+        receipts = self._parts.receipts()
+        if self._has("web"):
+            await self._start_web(receipts)
+        if self._has("worker") or self._has("web"):
+            self._run("catch-up", self._keep_caught_up())
+        if dispatch is not None:
+            source = await self._source()
+            intake = self._parts.intake(source, dispatch)
+            self._ends.append(source.stop)
+            self._ends.append(lambda: dispatch.stop(self._settings.drain_seconds))
+            self._run("dispatch", self._dispatch_when_caught_up(dispatch.run))
+            self._run("intake", intake.run())
+            self._ends.append(_calling(intake.stop))
+            self._run("lag", self._tell_lag(source))
+        if self._has("relay"):
+            publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
+            await publisher.start()
+            relay = self._parts.relay(publisher)
+            self._ends.append(publisher.stop)
+            self._run("relay", relay.run())
+            self._ends.append(_calling(relay.stop))
+        if self._has("sweep"):
+            sweep = self._parts.sweep(self._catch_up)
+            self._run("sweep", sweep.run())
+            self._ends.append(_calling(sweep.stop))
+        await self._start_admin()
+        return self._ports
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _source(self) -> RecordSource:
+        async def on_gap(gap: Gap) -> None:
+            count = gap.next_offset - gap.first_offset
+            log.error("records were not read", why=gap.why, partition=gap.partition, first=gap.first_offset, count=max(count, 0))
+            if gap.why == "retention":
+                self._parts.metrics.consumer_lost_records_total.inc(count)
+            await self._parts.control.note_gap(gap.topic, gap.partition, gap.first_offset, gap.next_offset, gap.why)
+
+        kafka = self._settings.kafka
+        source = RecordSource(broker_address(self._settings), kafka.topics.outbound, kafka.group, on_gap=on_gap)
+        await source.start()
+        self._checks.append(Check("kafka", _answers(source.lag)))
+        return source
+
+    async def _tell_lag(self, source: RecordSource) -> None:
+        while True:
+            for partition, records in source.lag().items():
+                self._parts.metrics.consumer_lag_records.labels(partition=str(partition)).set(records)
+            await asyncio.sleep(1)
+
+    async def _keep_caught_up(self) -> None:
+        """At the start, and whenever PostgreSQL was away, list what people texted meanwhile; until then nothing is claimed."""
+        while True:
+            try:
+                await self._parts.control.ready()
+            except StoreUnavailable:
+                self._catch_up.needed = True
+            else:
+                await self._catch_up.ensure()
+            await asyncio.sleep(0.5)
+
+    async def _dispatch_when_caught_up(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while self._catch_up.needed:
+            await asyncio.sleep(0.05)
+        await run()
+
+    async def _start_web(self, receipts: Any) -> None:
+        settings, parts = self._settings, self._parts
+        room = Room(settings.web_requests)
+        webhooks = Webhooks(
+            public_url=settings.public_url or "",
+            accounts={
+                alias: WebhookAccount(provider, settings.accounts[alias].account_sid)
+                for alias, provider in parts.providers.items()
+            },
+            tokens=AttemptTokens(parts.ring.token_key()),
+            receipts=receipts,
+            replies=_CountingReplies(parts.replies(), self._catch_up),
+            metrics=parts.metrics,
+            room=room,
+        )
+        api = Api(
+            stops=parts.requests("api"),
+            stories=parts.operate,
+            bearers=Bearers(parts.control, token_hash),
+            normalise=normal_form,
+            metrics=parts.metrics,
+            room=room,
+        )
+        app = PublicApp(webhooks, api, public_url=settings.public_url or "")
+        self._ports["web"] = await self._serve(app, settings.web_host, settings.web_port, reuse=True)
+
+    async def _start_admin(self) -> None:
+        settings = self._settings
+        app = AdminApp(self._parts.registry, self._checks)
+        self._ports["admin"] = await self._serve(app, settings.admin_host, settings.admin_port, reuse=False)
+
+    async def _serve(self, app: Any, host: str, port: int, *, reuse: bool) -> int:
+        server = WebServer(app, host, port, drain_seconds=min(5.0, self._settings.drain_seconds), reuse_port=reuse)
+        await server.start()
+        self._ends.append(server.stop)
+        return server.port
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Until told to stop. A part that ends by itself is a fault that ends the process: its supervisor starts it anew."""
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            task.result()
+            raise GatewayError(f"{task.get_name()} ended by itself")
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what is under way, let go of what others may have; within the drain time."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                for end in reversed(self._ends):
+                    try:
+                        await end()
+                    except GatewayError as fault:
+                        log.warning("not ended in order", why=str(fault))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name in ("relay", "sweep"):
+            with contextlib.suppress(GatewayError):
+                await self._parts.control.release(name, self._parts.name)
+        self._fuse.stop()
+
+
+class _CountingReplies:
+    """Remembers that a text could not be stored, so that the provider's list is read once it can."""
+
+    def __init__(self, replies: Any, catch_up: CatchUp) -> None:
+        self._replies = replies
+        self._catch_up = catch_up
+
+    async def receive(self, text: Any) -> Any:
+        try:
+            return await self._replies.receive(text)
+        except StoreUnavailable:
+            self._catch_up.needed = True
+            raise
+
+
+def _calling(function: Callable[[], None]) -> Callable[[], Awaitable[object]]:
+    async def call() -> None:
+        function()
+
+    return call
+
+
+def _answers(function: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    async def call() -> object:
+        return function()
+
+    return call
+
+
+async def run_process(settings: Settings, role: Role, *, ready_fd: int | None = None) -> None:
+    """Run a role until SIGTERM or SIGINT. ``ready_fd``: where to write a line of JSON with the ports once all is started."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(handle_loop_exception)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_parts(settings, role) as parts:
+        process = _Process(parts, role)
+        try:
+            ports = await process.start()
+            log.info("started", role=role, **ports)
+            if ready_fd is not None:
+                os.write(ready_fd, json.dumps(ports).encode() + b"\n")
+                os.close(ready_fd)
+            await process.wait(stop)
+        finally:
+            await process.stop()
+    log.info("left", role=role)

@@ -1,0 +1,321 @@
+"""Build the parts of the gateway from its settings. Everything below gets values; nothing below reads the settings."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from gateway.bus.address import BrokerAddress
+from gateway.bus.topics import TopicSpec
+from gateway.crypto.keyring import KeyRing
+from gateway.crypto.sealing import Sealer
+from gateway.crypto.subjects import Subjects
+from gateway.crypto.tokens import AttemptTokens
+from gateway.domain.changes import Horizons
+from gateway.domain.decide import decide
+from gateway.domain.errors import SettingsError
+from gateway.domain.policy import Policies, load_policies
+from gateway.domain.retry import BackOff
+from gateway.flow.accept import Accepter, Route
+from gateway.flow.catch_up import CatchUp
+from gateway.flow.dispatch import Claimed, Contents, Dispatch, Limits
+from gateway.flow.evidence import Evidence
+from gateway.flow.intake import Intake, Kind, Source
+from gateway.flow.leading import Leading
+from gateway.flow.operate import Operate
+from gateway.flow.pacing import Pacing
+from gateway.flow.receipts import Receipts
+from gateway.flow.relay import Publisher, Relay, Topics
+from gateway.flow.replies import Replies
+from gateway.flow.requests import ConsentRequests
+from gateway.flow.requests import Source as AskedBy
+from gateway.flow.rescue import Rescue
+from gateway.flow.stop import Stop
+from gateway.flow.sweep import Step, Sweep
+from gateway.flow.vault import Vault
+from gateway.settings import Settings, read_allow_list
+from gateway.store.consents import Consents
+from gateway.store.control import Control
+from gateway.store.database import Database
+from gateway.store.dispatch import Claims
+from gateway.store.intake import Admission
+from gateway.store.ledger import Ledger
+from gateway.store.outbox import Outbox
+from gateway.store.watch import Watch
+from gateway.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from gateway.providers.twilio import Twilio
+
+__all__ = ["Parts", "broker_address", "open_parts", "topics_wanted"]
+
+_DAY_MS = 24 * 3600 * 1000
+
+
+def broker_address(settings: Settings) -> BrokerAddress:
+    """Where Kafka is. Raises SettingsError when no servers are named."""
+    kafka = settings.kafka
+    if kafka.servers is None:
+        raise SettingsError("settings: kafka.servers is missing (set GATEWAY_KAFKA__SERVERS)")
+    return BrokerAddress(
+        kafka.servers,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_username,
+        password=kafka.sasl_password.get_secret_value() if kafka.sasl_password is not None else None,
+        ca_file=kafka.ca_file,
+    )
+
+
+def topics_wanted(settings: Settings, *, partitions: int = 6) -> list[TopicSpec]:
+    """The topics as they should be. A record of the input topic must be gone before its message id is forgotten."""
+    names = settings.kafka.topics
+    week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
+    return [
+        TopicSpec(names.outbound, partitions, week),
+        TopicSpec(names.status, partitions, week),
+        TopicSpec(names.inbound, partitions, week),
+        TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),
+        TopicSpec(names.dead_letter, partitions, week),
+    ]
+
+
+@dataclass(slots=True)
+class Parts:
+    """What every role and command needs; the rest is made by its methods, where it is needed."""
+
+    settings: Settings
+    name: str
+    policies: Policies
+    database: Database
+    control: Control
+    ledger: Ledger
+    consents: Consents
+    watch: Watch
+    routes: list[Route]
+    ring: KeyRing
+    vault: Vault
+    hasher: Subjects
+    metrics: Metrics
+    registry: CollectorRegistry
+    stop: Stop
+    operate: Operate
+    providers: dict[str, Twilio]
+
+    @property
+    def horizons(self) -> Horizons:
+        """How long news is waited for."""
+        evidence = self.settings.evidence
+        return Horizons(
+            unknown_after=timedelta(seconds=evidence.unknown_after_seconds),
+            sent_final_after=timedelta(seconds=evidence.sent_final_after_seconds),
+            first_look=timedelta(seconds=evidence.list_after_seconds),
+        )
+
+    def requests(self, source: AskedBy) -> ConsentRequests:
+        """Opt-outs and opt-ins by number."""
+        return ConsentRequests(self.consents, self.stop, self.vault, self.hasher, source)
+
+    def replies(self) -> Replies:
+        """What people's texts are taken for."""
+        return Replies(self.consents, self.stop, self.policies, self.providers, self.vault, self.hasher, self.metrics)
+
+    def catch_up(self) -> CatchUp:
+        """Texts that came while our web was away."""
+        senders: dict[str, list[str]] = {}
+        for use in self.policies.sender_map().values():
+            senders.setdefault(use.account, []).append(use.sender)
+        return CatchUp(
+            self.control, self.providers, senders, self.replies(), lookback=timedelta(days=self.settings.catch_up_days)
+        )
+
+    def receipts(self) -> Receipts:
+        """Status callbacks."""
+        return Receipts(self.ledger, self.metrics, self.horizons)
+
+    def intake(self, source: Source[Kind], dispatch: Dispatch | None) -> Intake[Kind]:
+        """Records to messages."""
+        file = self.settings.allow_list_file
+        allow_list = None if file is None else {self.hasher.subject_id(number) for number in read_allow_list(file)}
+        window = timedelta(days=self.settings.message_id_window_days)
+        accepter = Accepter(self.policies, self.routes, window, self.vault, self.hasher, allow_list)
+        limits = self.settings.intake
+        return Intake(
+            source,
+            Admission(self.database, self.hasher.person_key, self.name),
+            accepter,
+            self.metrics,
+            batch=limits.batch,
+            high=limits.waiting_high,
+            low=limits.waiting_low,
+            accepted=dispatch.wake if dispatch is not None else None,
+        )
+
+    def dispatch(self) -> Dispatch:
+        """Messages to the provider."""
+        times = self.settings.dispatch
+        limits = Limits(times.request_seconds, times.fuse_seconds, times.lease_seconds, claim_batch=times.claim_batch)
+        tokens = AttemptTokens(self.ring.token_key())
+        versions = {policy.tenant: policy.version for policy in self.policies}
+        rates = {alias: account.per_second for alias, account in self.settings.accounts.items() if account.per_second is not None}
+        pacing = Pacing(
+            self.control,
+            {alias: account.concurrency for alias, account in self.settings.accounts.items()},
+            times.request_seconds,
+            self.metrics,
+        )
+        return Dispatch(
+            Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds),
+            self.ledger,
+            self.providers,
+            pacing,
+            self.stop,
+            partial(_contents, self.vault),
+            partial(_callback_url, tokens, self.settings.public_url or ""),
+            decide,
+            self.metrics,
+            limits=limits,
+            horizons=self.horizons,
+            back_off=BackOff(times.backoff_first_seconds, times.backoff_most_seconds),
+        )
+
+    def relay(self, publisher: Publisher) -> Relay:
+        """The outbox to the topics."""
+        names = self.settings.kafka.topics
+        topics = Topics(names.status, names.inbound, names.consent, names.dead_letter)
+        return Relay(Outbox(self.database), publisher, self.leading("relay"), topics, self.vault, self.hasher, self.metrics)
+
+    def leading(self, name: str) -> Leading:
+        """A name that one process at a time holds."""
+        return Leading(self.control, name, self.name)
+
+    def sweep(self, catch_up: CatchUp) -> Sweep:
+        """What is done by the clock."""
+        rescue = Rescue(self.watch, self.ledger, self.metrics, self.horizons)
+        times = self.settings.dispatch
+        evidence = Evidence(
+            self.watch, self.ledger, self.providers, self.vault, self.metrics, self.horizons, request=times.request_seconds
+        )
+        window = self.settings.message_id_window_days * 86_400.0
+        return Sweep(
+            self.leading("sweep"),
+            [
+                Step("rescue", rescue.claims, 0.5),
+                Step("stops", self.stop.finish_pending, 0.5),
+                Step("expired", rescue.expired, 1),
+                Step("evidence", evidence.look, 1),
+                Step("news", rescue.without_news, 1),
+                Step("catch-up", catch_up.finish, 5),
+                Step("measure", partial(self.watch.measure, self.metrics), 2),
+                Step("days", self.watch.ensure_days, 3600),
+                Step("ids", partial(self.watch.forget_ids, window), 60),
+            ],
+        )
+
+
+def _contents(vault: Vault, claimed: Claimed) -> Contents:
+    return Contents(
+        vault.open_number(claimed.tenant, claimed.uid, claimed.to_sealed),
+        vault.open_body(claimed.tenant, claimed.uid, claimed.body_sealed),
+    )
+
+
+def _callback_url(tokens: AttemptTokens, public_url: str, claimed: Claimed) -> str:
+    token = tokens.make(claimed.uid, claimed.attempt, claimed.account)
+    return f"{public_url}/webhooks/{claimed.provider}/{claimed.account}/status/{token}"
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, role: str, *, with_providers: bool = True) -> AsyncIterator[Parts]:
+    """Everything that a role or a command stands on, closed again at the end.
+
+    Raises SettingsError, PolicyError, StoreUnavailable, or a GatewayError of the key ring.
+    """
+    if settings.database_url is None:
+        raise SettingsError("settings: database_url is missing (set GATEWAY_DATABASE_URL)")
+    policies = load_policies(settings.policies_directory)
+    _check_accounts(settings, policies)
+    ring = KeyRing(settings.key_ring)
+    hasher = Subjects(ring.subject_key(), ring.message_id_key())
+    vault = Vault(Sealer(ring))
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    name = f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        database = await Database(settings.database_url.get_secret_value(), sessions=settings.database_pool).open()
+        stack.push_async_callback(database.close)
+        control = Control(database, name)
+        await control.keep_fingerprint(ring.fingerprint())
+        routes = await control.put_routes(
+            [
+                (
+                    route.tenant,
+                    route.programme,
+                    settings.accounts[route.account].provider,
+                    route.account,
+                    route.sender,
+                    route.per_second,
+                )
+                for route in policies.routes()
+            ]
+        )
+        consents = Consents(database, routes, hasher.person_key, name)
+        ledger = Ledger(database, name)
+        providers = _providers(settings) if with_providers else {}
+        for provider in providers.values():
+            stack.push_async_callback(provider.close)
+        yield Parts(
+            settings=settings,
+            name=name,
+            policies=policies,
+            database=database,
+            control=control,
+            ledger=ledger,
+            consents=consents,
+            watch=Watch(database),
+            routes=routes,
+            ring=ring,
+            vault=vault,
+            hasher=hasher,
+            metrics=metrics,
+            registry=registry,
+            stop=Stop(consents, policies.sender_map(), metrics, wait=settings.dispatch.stop_wait_seconds),
+            operate=Operate(control, ledger, hasher),
+            providers=providers,
+        )
+
+
+def _check_accounts(settings: Settings, policies: Policies) -> None:
+    missing = sorted({route.account for route in policies.routes()} - set(settings.accounts))
+    if missing:
+        raise SettingsError(
+            f"settings: accounts.{missing[0]} is missing: a policy in {settings.policies_directory} sends by it"
+            f" (set GATEWAY_ACCOUNTS__{missing[0].upper()}__ACCOUNT_SID and __AUTH_TOKEN)"
+        )
+
+
+def _providers(settings: Settings) -> dict[str, Twilio]:
+    from gateway.providers.twilio import Twilio, TwilioAccount
+
+    return {
+        alias: Twilio(
+            TwilioAccount(
+                alias,
+                account.account_sid,
+                account.auth_token.get_secret_value(),
+                api_base=account.api_base,
+                time_limit_seconds=settings.dispatch.request_seconds,
+                connections=account.concurrency,
+            )
+        )
+        for alias, account in settings.accounts.items()
+    }

@@ -1,0 +1,1 @@
+"""The story, a chapter a file: intake, dispatch, stop, replies, receipts, rescue, evidence, relay; sweep only calls them."""

@@ -1,0 +1,88 @@
+"""How much may start now: shares of an account's requests, given out so that all workers together never exceed its limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from gateway.flow.fuse import clock
+from gateway.telemetry import Metrics
+
+__all__ = ["Pacing", "ShareStore"]
+
+_SHARE_SECONDS: Final = 15.0
+
+
+class ShareStore(Protocol):
+    """Where the workers share an account's limit."""
+
+    async def share(self, account: str, limit: int, in_flight: int, seconds: float) -> int:
+        """This worker's fair part of ``limit`` for ``seconds``; the live parts of all workers never add up to more."""
+        ...
+
+    async def give_back(self) -> None:
+        """Give up every share, at an orderly end."""
+        ...
+
+
+class Pacing:
+    """This worker's room, account by account. ``limits`` are requests at once over all workers; ``request_seconds`` is T."""
+
+    def __init__(
+        self,
+        store: ShareStore,
+        limits: Mapping[str, int],
+        request_seconds: float,
+        metrics: Metrics,
+        *,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._request_seconds = request_seconds
+        self._metrics = metrics
+        self._now = now
+        self._share = dict.fromkeys(limits, 0)
+        self._share_until = dict.fromkeys(limits, 0.0)
+        self.in_flight = dict.fromkeys(limits, 0)
+        self.freed = asyncio.Event()
+
+    async def renew(self) -> None:
+        """Ask for the shares of the next seconds. Call about once a second; without it the room closes by itself."""
+        for account, limit in self._limits.items():
+            asked_at = self._now()
+            self._share[account] = await self._store.share(account, limit, self.in_flight[account], _SHARE_SECONDS)
+            # a request that begins now must have ended before others may be given this share
+            self._share_until[account] = asked_at + _SHARE_SECONDS - self._request_seconds
+        self.freed.set()
+
+    def free(self, account: str) -> int:
+        """How many requests may begin now."""
+        if self._now() >= self._share_until[account]:
+            return 0
+        return max(0, self._share[account] - self.in_flight[account])
+
+    def room(self, ready: Mapping[str, int]) -> dict[str, int]:
+        """How many messages to claim, given those already claimed and ``ready``.
+
+        A quarter of the share is claimed ahead, so that a slot that falls free finds a message; unmarked, they cost a STOP nothing.
+        """
+        rooms = {account: self.free(account) + self._share[account] // 4 - ready.get(account, 0) for account in self._limits}
+        return {account: room for account, room in rooms.items() if room > 0 and self._now() < self._share_until[account]}
+
+    def take(self, account: str, count: int) -> None:
+        """Requests are about to begin."""
+        self.in_flight[account] += count
+        self._metrics.requests_in_flight.labels(account=account).set(self.in_flight[account])
+
+    def release(self, account: str, count: int = 1) -> None:
+        """Requests have ended, or did not begin after all."""
+        self.in_flight[account] -= count
+        self._metrics.requests_in_flight.labels(account=account).set(self.in_flight[account])
+        self.freed.set()
+
+    async def give_back(self) -> None:
+        """Let other workers have the shares at once."""
+        self._share = dict.fromkeys(self._limits, 0)
+        await self._store.give_back()

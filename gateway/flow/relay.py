@@ -1,0 +1,200 @@
+"""Relay: what stands in the outbox is published, and removed once the broker has it. No cursor: ids commit out of order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol
+from uuid import UUID
+
+from gateway.domain.cloudevents import write_binary
+from gateway.domain.errors import GatewayError
+from gateway.domain.events import SOURCE, ConsentEvent, DeadLetterEvent, InboundEvent, StatusEvent, encode
+from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
+from gateway.domain.reasons import Reason
+from gateway.flow.fuse import clock
+from gateway.flow.leading import Leading
+from gateway.flow.vault import Hasher, Vault
+from gateway.telemetry import Metrics, get_logger
+
+__all__ = ["Outbox", "OutboxRow", "Publisher", "Relay", "Topics"]
+
+log = get_logger("relay")
+
+_STATUS_FIELDS: Final = (
+    "message_id", "tenant", "programme", "category", "recipient_ref", "state", "final", "version", "correction", "provider", "parts",
+    "policy", "rule",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names of the topics that events go out by."""
+
+    status: str
+    inbound: str
+    consent: str
+    dead_letters: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event to publish: a status event's own values, or a payload that is whole. What a message never changes stands beside it."""
+
+    id: int
+    kind: Literal["status", "consent", "inbound", "dead_letter"]
+    created_at: datetime
+    tenant: str
+    uid: UUID
+    version: int
+    state: str | None
+    reason: str | None
+    final: bool | None
+    correction: bool | None
+    provider: str | None
+    parts: int | None
+    policy: str | None
+    rule: str | None
+    subject_id: bytes | None
+    payload: bytes | None
+    message_id: str | None
+    programme: str | None
+    category: str | None
+    recipient_ref: str | None
+    trace: str | None
+
+
+class Outbox(Protocol):
+    """Where events wait to be published."""
+
+    async def take(self, most: int) -> list[OutboxRow]:
+        """The oldest that are there, in the order of their ids."""
+        ...
+
+    async def remove(self, ids: Sequence[int]) -> None:
+        """The broker has them."""
+        ...
+
+    async def park(self, ids: Sequence[int], why: str) -> None:
+        """The broker will never take them: put aside, counted and alarmed."""
+        ...
+
+
+class Publisher(Protocol):
+    """Where events go."""
+
+    async def publish(self, batch: Sequence[OutEvent]) -> Sequence[PublishResult]:
+        """An answer for each event, in order; per key, none overtakes another."""
+        ...
+
+
+class Relay:
+    """The chapter. One process at a time holds the name ``relay``; another takes over by itself."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        leading: Leading,
+        topics: Topics,
+        vault: Vault,
+        hasher: Hasher,
+        metrics: Metrics,
+        *,
+        batch: int = 1000,
+        idle: float = 0.02,
+    ) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._leading = leading
+        self._topics = topics
+        self._vault = vault
+        self._hasher = hasher
+        self._metrics = metrics
+        self._batch = batch
+        self._idle = idle
+        self._stopping = False
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish until :meth:`stop`."""
+        while not self._stopping:
+            try:
+                moved = await self._once() if await self._leading.hold() else 0
+            except GatewayError as fault:
+                log.warning("relay waits", why=str(fault))
+                moved = 0
+                await asyncio.sleep(0.5)
+            if not moved:
+                await self._rest()
+
+    def stop(self) -> None:
+        """Publish no further batch."""
+        self._stopping = True
+        self.wake.set()
+
+    async def _rest(self) -> None:
+        self.wake.clear()
+        try:
+            async with asyncio.timeout(self._idle if self._leading.held else 0.5):
+                await self.wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _once(self) -> int:
+        rows = await self._outbox.take(self._batch)
+        if not rows:
+            return 0
+        began = clock()
+        events = [self._event(row) for row in rows]
+        results = await self._publisher.publish(events)
+        gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
+        await self._outbox.remove(gone)
+        for row, result in zip(rows, results, strict=True):
+            match result:
+                case RefusedForGood(why):
+                    log.error("event parked", why=why, kind=row.kind, id=row.id)
+                    await self._outbox.park([row.id], why)
+                case Failed(why):
+                    log.warning("event not acknowledged", why=why)
+                    await asyncio.sleep(0.2)
+                    break
+                case Acknowledged():
+                    pass
+        self._metrics.stage_seconds.labels(stage="publish").observe(clock() - began)
+        return len(gone)
+
+    def _event(self, row: OutboxRow) -> OutEvent:
+        # Ordered by person: whatever the gateway calls one, within the tenant. What has no person is ordered by itself.
+        key = self._hasher.person_key(row.tenant, row.subject_id or row.uid.bytes).encode()
+        build: dict[str, Callable[[OutboxRow], tuple[str, str, bytes]]] = {
+            "status": self._status,
+            "consent": lambda r: (self._topics.consent, ConsentEvent.TYPE, r.payload or b""),
+            "dead_letter": lambda r: (self._topics.dead_letters, DeadLetterEvent.TYPE, r.payload or b""),
+            "inbound": self._inbound,
+        }
+        topic, event_type, data = build[row.kind](row)
+        headers, value = write_binary(
+            event_type=event_type,
+            event_id=f"{row.uid}:{row.version}",
+            source=SOURCE,
+            time=row.created_at,
+            data=data,
+            traceparent=row.trace,
+        )
+        return OutEvent(topic, key, headers, value)
+
+    def _inbound(self, row: OutboxRow) -> tuple[str, str, bytes]:
+        return (
+            self._topics.inbound,
+            InboundEvent.TYPE,
+            self._vault.open_payload(row.tenant, "inbound", row.uid, row.payload or b""),
+        )
+
+    def _status(self, row: OutboxRow) -> tuple[str, str, bytes]:
+        # What the gateway wrote itself is not checked once more: model_construct takes the values as they are.
+        values: dict[str, Any] = {name: getattr(row, name) for name in _STATUS_FIELDS}
+        event = StatusEvent.model_construct(reason=Reason(row.reason or ""), occurred_at=row.created_at, **values)
+        return self._topics.status, StatusEvent.TYPE, encode(event)

@@ -1,0 +1,77 @@
+"""Opt-outs and opt-ins that a tenant's system, or an operator, asks for: by number, with the proof of an opt-in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope
+from gateway.domain.event_fields import REVEAL
+from gateway.domain.events import OptInProof
+from gateway.domain.ids import new_uid
+from gateway.domain.personal import PhoneNumber
+from gateway.flow.replies import Conversation, OptIn
+from gateway.flow.stop import OptOut, Stop
+from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
+
+__all__ = ["ConsentRequests", "Granted", "OptedOut"]
+
+Source = Literal["api", "cli", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class OptedOut:
+    """A durable opt-out; not in force while a request is still under way."""
+
+    in_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Whether an opt-in was granted; if not, ``why`` in a word."""
+
+    granted: bool
+    why: str = ""
+
+
+class ConsentRequests:
+    """The chapter. ``tenant`` None, or scope ``all``, means every tenant; ``name`` is the scope's programme or sender, else empty."""
+
+    def __init__(self, conversation: Conversation, stop: Stop, vault: Vault, hasher: Hasher, source: Source) -> None:
+        self._conversation = conversation
+        self._stop = stop
+        self._vault = vault
+        self._hasher = hasher
+        self._source = source
+
+    async def opt_out(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str) -> OptedOut:
+        """Opt a person out, and wait until that is in force, as long as a STOP may take."""
+        result = await self._stop.opt_out(OptOut(self._key(tenant, number, scope, name), self._source, None, actor=actor))
+        return OptedOut(in_force=result is not None and result.in_force)
+
+    async def opt_in(
+        self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str, proof: OptInProof
+    ) -> Granted:
+        """Opt a person in on this proof, unless an opt-out stands that may have been said later."""
+        key = self._key(tenant, number, scope, name)
+        now = await self._conversation.now()
+        if proof.at > now:
+            return Granted(granted=False, why="proof_from_the_future")
+        uid = new_uid(now)
+        plain = proof.__pydantic_serializer__.to_json(proof, context=REVEAL)
+        owner = SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
+        sealed = self._vault.seal_payload(owner, "consent", uid, plain)
+        result = await self._conversation.opt_in(
+            OptIn(key, self._source, proof.at, actor=actor, proof_sealed=sealed, proof_uid=uid)
+        )
+        return Granted(granted=result == "granted", why="" if result == "granted" else "opted_out_later")
+
+    async def standing(self, number: PhoneNumber) -> list[Consent]:
+        """All that is on record of a person."""
+        return list(await self._conversation.consents(self._hasher.subject_id(number)))
+
+    def _key(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str) -> ConsentKey:
+        subject_id = self._hasher.subject_id(number)
+        if tenant is None or scope is Scope.ALL:
+            return ConsentKey(subject_id, EVERY_TENANT, Scope.ALL)
+        return ConsentKey(subject_id, tenant, scope, name if scope in (Scope.PROGRAMME, Scope.SENDER) else "")

@@ -1,0 +1,205 @@
+"""STOP: from the moment that it is in force, no request for that person and scope begins, for good.
+
+Webhook, API, command line, provider errors and lists all come here. Two transactions and a wait; docs/protocol.md says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from gateway.domain.changes import Change
+from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
+from gateway.domain.senders import SenderUse
+from gateway.flow.fuse import clock
+from gateway.telemetry import Metrics
+
+__all__ = ["InboundNote", "OptOut", "OptOutResult", "OptOuts", "ReadyReply", "Stop", "Written", "key_for"]
+
+Source = Literal["text", "api", "cli", "import", "provider", "event"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReply:
+    """An answer of the gateway's own, sealed and ready to be queued. ``uid`` is its message's."""
+
+    uid: UUID
+    route_id: int
+    kind: Literal["confirmation", "help"]
+    to_sealed: bytes
+    body_sealed: bytes
+    parts: int
+    expires_at: datetime
+    policy: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboundNote:
+    """What is kept of a text that a person sent: never its words. ``fate`` is what it was taken for."""
+
+    account: str
+    provider_message_id: str
+    created_at: datetime | None
+    fate: Literal["stop", "start", "start_not_proven", "help", "other"]
+    tenant: str | None
+    subject_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """An opt-out to write. ``stated_at`` None means now: the latest moment at which it can have been said."""
+
+    key: ConsentKey
+    source: Source
+    stated_at: datetime | None
+    actor: str
+    reply: ReadyReply | None = None
+    inbound: InboundNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An opt-out as it stands. ``repeated`` is true when the same inbound text was there before; ``key`` is then that one's."""
+
+    key: ConsentKey
+    version: int
+    in_force: bool
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutResult:
+    """What a STOP came to."""
+
+    version: int
+    in_force: bool
+
+
+class OptOuts(Protocol):
+    """Where opt-outs are kept, and what they stop."""
+
+    async def write(self, opt_out: OptOut) -> Written | None:
+        """Step 1: insert and commit. None when the inbound text was there before and was no STOP."""
+        ...
+
+    async def block(self, key: ConsentKey) -> list[Change]:
+        """Step 2: block what waits, and what is claimed and unmarked, waiting for claims that are being committed."""
+        ...
+
+    async def under_way(self, key: ConsentKey) -> int:
+        """Step 3, a new statement: how many marked requests have neither been settled nor outlived their lease."""
+        ...
+
+    async def put_in_force(self, key: ConsentKey, version: int) -> bool:
+        """Store the moment, its event, its audit record and the confirmation owed. False when this version stands no more."""
+        ...
+
+    async def written_only(self, limit: int) -> list[tuple[ConsentKey, int]]:
+        """Opt-outs that nobody has put in force yet: their process died, or was too slow."""
+        ...
+
+
+def key_for(use: SenderUse | None, subject_id: bytes) -> ConsentKey:
+    """How far a STOP that was texted to a sender reaches; to a number that no policy knows, everything."""
+    if use is None or use.scope is Scope.ALL:
+        return ConsentKey(subject_id, EVERY_TENANT, Scope.ALL)
+    tenant, programme = use.uses[0]
+    match use.scope:
+        case Scope.TENANT:
+            return ConsentKey(subject_id, tenant, Scope.TENANT)
+        case Scope.PROGRAMME:
+            return ConsentKey(subject_id, tenant, Scope.PROGRAMME, programme)
+        case Scope.SENDER:
+            return ConsentKey(subject_id, tenant, Scope.SENDER, use.sender)
+
+
+class Stop:
+    """The chapter. ``wait`` is in seconds: a webhook is answered by then, in force or not."""
+
+    def __init__(self, opt_outs: OptOuts, senders: Mapping[str, SenderUse], metrics: Metrics, *, wait: float = 12.0) -> None:
+        self._opt_outs = opt_outs
+        self._senders = senders
+        self._metrics = metrics
+        self._wait = wait
+
+    async def opt_out(self, opt_out: OptOut) -> OptOutResult | None:
+        """Write, block, wait, put in force. None when the inbound text had been taken for something else before.
+
+        ``in_force`` is false when requests were still under way after ``wait`` seconds; the sweep goes on. Raises StoreUnavailable
+        when PostgreSQL is away: then nothing may have been written.
+        """
+        began = clock()
+        written = await self._opt_outs.write(opt_out)
+        if written is None:
+            return None
+        if not written.repeated:
+            self._metrics.stops_total.labels(source=opt_out.source, scope=written.key.scope).inc()
+        if written.in_force:
+            await self._block(written.key)  # what an older process let in meanwhile
+            return OptOutResult(written.version, in_force=True)
+        in_force = await self._enforce(written.key, written.version, began + self._wait)
+        if in_force:
+            self._metrics.stop_in_force_seconds.observe(clock() - began)
+        return OptOutResult(written.version, in_force)
+
+    async def learn(self, tenant: str, subject_id: bytes, sender: str) -> None:
+        """A provider says that this person has opted out of a sender: as far as its policy lets a STOP reach."""
+        use = self._senders.get(sender)
+        key = key_for(use, subject_id) if use is not None else ConsentKey(subject_id, tenant, Scope.TENANT)
+        await self.opt_out(OptOut(key, "provider", None, actor="provider"))
+
+    async def finish_pending(self, limit: int = 100) -> int:
+        """Put in force what others wrote and left; returns how many were."""
+        pending = await self._opt_outs.written_only(limit)
+        finished = await asyncio.gather(*(self._enforce(key, version, clock() + 1) for key, version in pending))
+        return sum(finished)
+
+    async def _enforce(self, key: ConsentKey, version: int, until: float) -> bool:
+        await self._block(key)
+        pause = 0.005
+        while await self._opt_outs.under_way(key):
+            if clock() >= until:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        await self._opt_outs.put_in_force(key, version)
+        return True
+
+    async def _block(self, key: ConsentKey) -> None:
+        for change in await self._opt_outs.block(key):
+            self._metrics.moved(change)
+
+
+def reply_row(reply: ReadyReply) -> dict[str, Any]:
+    """A reply as JSON, to be kept with the opt-out until it is in force."""
+    return {
+        "uid": str(reply.uid),
+        "route_id": reply.route_id,
+        "kind": reply.kind,
+        "to_sealed": reply.to_sealed.hex(),
+        "body_sealed": reply.body_sealed.hex(),
+        "parts": reply.parts,
+        "expires_at": reply.expires_at.isoformat(),
+        "policy": reply.policy,
+        "rule": reply.rule,
+    }
+
+
+def reply_from(row: Mapping[str, Any]) -> ReadyReply:
+    """The inverse of :func:`reply_row`."""
+    return ReadyReply(
+        uid=UUID(row["uid"]),
+        route_id=row["route_id"],
+        kind=row["kind"],
+        to_sealed=bytes.fromhex(row["to_sealed"]),
+        body_sealed=bytes.fromhex(row["body_sealed"]),
+        parts=row["parts"],
+        expires_at=datetime.fromisoformat(row["expires_at"]),
+        policy=row["policy"],
+        rule=row["rule"],
+    )

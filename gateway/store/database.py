@@ -1,0 +1,152 @@
+"""The connection pool, and the one way to run a transaction on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import asyncpg
+
+from gateway.domain.errors import StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    Session = Connection[Record] | PoolConnectionProxy[Record]
+
+__all__ = ["Database", "Session"]
+
+T = TypeVar("T")
+
+_RETRIED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_TRIES: Final = 5
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a backend that was cut off inside an acquired connection: "cannot switch to state"
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+_REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeEncodeError,
+)
+
+# Sessions that plan by index only: tables that a moment ago were empty have no statistics worth planning by, and a plan that reads
+# a whole partition would stay cached. One generic plan a statement: planning over many partitions costs more than running.
+_SESSION: Final = {
+    "application_name": "sms-gateway",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "timezone": "UTC",
+    "statement_timeout": "8s",
+    "lock_timeout": "5s",
+    # a worker frozen inside a claim would hold a STOP up for as long as it sleeps
+    "idle_in_transaction_session_timeout": "2s",
+    "transaction_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+
+
+class Database:
+    """A pool of sessions.
+
+    Raises :class:`StoreUnavailable` when PostgreSQL is away or did not answer in time, :class:`StoreRefused` when it will not take
+    the values it was given. Neither holds a value: PostgreSQL's own texts do.
+    """
+
+    def __init__(self, url: str, *, sessions: int = 8) -> None:
+        self._url = url
+        self._sessions = sessions
+        self._pool: Pool[Record] | None = None
+        logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # its pool logs a traceback when PostgreSQL is away
+
+    async def open(self) -> Self:
+        """Connect; raises :class:`StoreUnavailable`."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=self._sessions,
+                timeout=5,
+                command_timeout=12,
+                max_inactive_connection_lifetime=60,
+                server_settings=_SESSION,
+            )
+        except (*_AWAY, asyncpg.PostgresError, ValueError) as fault:
+            raise StoreUnavailable(f"PostgreSQL cannot be reached ({type(fault).__name__})") from None
+        return self
+
+    async def close(self) -> None:
+        """Close every session, waiting a little for those in use."""
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(3):
+                    await self._pool.close()
+            except (TimeoutError, *_AWAY):
+                self._pool.terminate()
+            self._pool = None
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Run ``work`` in one READ COMMITTED transaction; again, from its beginning, after a deadlock or a serialization failure."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self._acquired() as session, session.transaction():
+                    return await work(session)
+            except _RETRIED as fault:
+                if attempt == _TRIES:
+                    raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
+                await asyncio.sleep(0.005 * attempt)
+            except _REFUSED as fault:
+                raise StoreRefused(f"PostgreSQL refused a value ({type(fault).__name__})") from None
+            except _AWAY as fault:
+                raise StoreUnavailable(f"PostgreSQL did not answer ({type(fault).__name__})") from None
+        raise AssertionError("unreachable")
+
+    async def fetch(self, statement: str, *arguments: object) -> list[Record]:
+        """The rows of one statement that is a transaction of its own."""
+        return await self._alone(lambda session: session.fetch(statement, *arguments))
+
+    async def execute(self, statement: str, *arguments: object) -> str:
+        """Run one statement that is a transaction of its own; returns PostgreSQL's command tag."""
+        return await self._alone(lambda session: session.execute(statement, *arguments))
+
+    async def _alone(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self._acquired() as session:
+                    return await work(session)
+            except _RETRIED as fault:
+                if attempt == _TRIES:
+                    raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
+                await asyncio.sleep(0.005 * attempt)
+            except _REFUSED as fault:
+                raise StoreRefused(f"PostgreSQL refused a value ({type(fault).__name__})") from None
+            except _AWAY as fault:
+                raise StoreUnavailable(f"PostgreSQL did not answer ({type(fault).__name__})") from None
+        raise AssertionError("unreachable")
+
+    def _acquired(self) -> asyncpg.pool.PoolAcquireContext[Record]:
+        if self._pool is None:
+            raise StoreUnavailable("PostgreSQL is not connected")
+        return self._pool.acquire(timeout=5)

@@ -1,0 +1,106 @@
+-- Claim, mark, and what a worker finds in its name. docs/protocol.md says why in this order.
+
+-- Locks the senders that have a rate, in order, and tells how many parts each may send now.
+-- name: lock_paces
+select p.account, p.sender, p.next_at
+  from paces p
+ where (p.account, p.sender) in (select * from unnest($1::text[], $2::text[]))
+ order by p.account, p.sender
+   for update
+
+-- After a claim, a sender's next moment moves on by what it was given; what it did not use is kept for $4 seconds at most.
+-- name: move_paces
+update paces p set next_at = greatest(p.next_at, (select gateway_now()) - make_interval(secs => $4)) + make_interval(secs => c.seconds)
+  from unnest($1::text[], $2::text[], $3::double precision[]) as c(account, sender, seconds)
+ where p.account = c.account and p.sender = c.sender
+
+-- The heads of people's lanes that are due, route by route, each with its room. Locked rows are skipped, never waited for.
+-- An earlier message of the same person, tenant and category holds its lane while it is due, under way, or backing off; a
+-- message of the same person under way by the same sender holds them all. LIMIT stands in a lateral subquery: in a plain
+-- "in (select … limit …)" the planner claimed thousands.
+-- name: lock_candidates
+with locked as materialized (
+  select q.*
+    from unnest($1::int[], $2::int[]) with ordinality as room(route_id, free, place)
+   cross join lateral (
+     select q.uid, q.route_id, q.tenant, q.programme, q.category, q.kind, q.subject_id, q.sender, q.expires_at, q.attempt, q.tries,
+            q.steps, q.parts
+       from queue q
+      where q.route_id = room.route_id and q.state = 'waiting' and q.due_at <= $3
+        and not exists (
+          select 1 from queue e
+           where e.subject_id = q.subject_id and e.tenant = q.tenant
+             and (e.state <> 'waiting' and e.sender = q.sender
+                  or e.category = q.category and e.uid < q.uid and (e.due_at <= $3 or e.lane_until > $3 or e.state <> 'waiting')))
+      order by q.due_at, q.uid
+      limit room.free
+        for update of q skip locked) q
+   limit $4
+)
+select *, pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || ':' || encode(subject_id, 'hex'), 0)) as alone
+  from locked
+
+-- The facts of the claim, read after the locks are held: the consent of that moment ...
+-- name: consents
+select subject_id, tenant, scope, name, status, version, stated_at, in_force_at
+  from consents where subject_id = any($1::bytea[])
+
+-- ... whether another claim of the same person and sender has committed meanwhile ...
+-- name: under_way
+select subject_id, tenant, sender from queue where subject_id = any($1::bytea[]) and state <> 'waiting'
+
+-- What stands before a claim as a whole: pauses, catch-ups, and the holds that providers asked for; with the time.
+-- name: barriers
+select 'now' as kind, '' as scope, '' as tenant, '' as name, gateway_now() as at
+union all
+select 'pause', scope, tenant, name, null from pauses
+union all
+select 'catch_up', '', '', account, null from catch_up where raised_at is not null
+union all
+select 'hold', sender, '', account, hold_until from paces where hold_until > (select gateway_now())
+
+-- What goes on the wire of the claimed: the sealed number and text.
+-- name: contents
+select m.uid, m.to_sealed, b.sealed as body_sealed, m.trace
+  from unnest($1::uuid[]) as wanted(uid)
+  join messages m on m.uid = wanted.uid
+  join bodies b on b.uid = wanted.uid
+
+-- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, its lease not over. Only what is marked may go on
+-- the wire; the mark brings a new lease, so that STOP waits at most one.
+-- name: mark
+with mine as materialized (
+  select q.uid
+    from unnest($1::uuid[], $2::int[]) as claimed(uid, attempt)
+    join queue q on q.uid = claimed.uid
+   where q.attempt = claimed.attempt and q.worker_id = $3 and q.state = 'claimed' and q.lease_until > (select gateway_now())
+   order by q.uid
+     for update of q
+)
+update queue q
+   set state = 'marked', marked_at = (select gateway_now()), lease_until = (select gateway_now()) + make_interval(secs => $4)
+  from mine
+ where q.uid = mine.uid
+returning q.uid, q.marked_at
+
+-- What stands in a worker's name, to compare with what it has in its hands.
+-- name: in_my_name
+select uid, attempt, state from queue where worker_id = $1 and state <> 'waiting'
+
+-- A provider's answer holds a sender, or with sender '' the whole account, for a while.
+-- name: hold
+insert into paces (account, sender, hold_until, hold_reason)
+values ($1, $2, (select gateway_now()) + make_interval(secs => $3), $4)
+on conflict (account, sender) do update
+   set hold_until = greatest(paces.hold_until, excluded.hold_until), hold_reason = excluded.hold_reason
+
+-- Requests that began although a STOP was in force: must be none, ever.
+-- name: sends_after_stop
+select count(*)
+  from unnest($1::uuid[]) as wanted(uid)
+  join messages m on m.uid = wanted.uid
+ where m.kind = 'outbound' and exists (
+   select 1 from consents c
+    where c.subject_id = m.subject_id and c.status = 'out' and c.in_force_at < m.begun_at
+      and (c.scope = 'all' or c.tenant = m.tenant
+           and (c.scope = 'tenant' or c.scope = 'programme' and c.name = m.programme or c.scope = 'sender' and c.name = m.sender)))

@@ -1,0 +1,70 @@
+-- What intake makes durable, all of a batch in one transaction.
+
+-- Sorted, so that two batches never wait for each other in a circle. What is there already stays.
+-- name: claim_ids
+insert into message_ids (tenant, id_hash, content_digest, uid)
+select * from unnest($1::text[], $2::bytea[], $3::bytea[], $4::uuid[])
+on conflict do nothing
+returning uid
+
+-- In a statement of its own: in the same one, a race returned neither the new row nor the old.
+-- name: first_ones
+select w.uid, i.uid as first_uid, i.content_digest = w.content_digest as same
+  from unnest($1::text[], $2::bytea[], $3::bytea[], $4::uuid[]) as w(tenant, id_hash, content_digest, uid)
+  join message_ids i on i.tenant = w.tenant and i.id_hash = w.id_hash
+
+-- name: insert
+with new as materialized (
+  select n.* from unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],
+    $10::bytea[], $11::text[], $12::text[], $13::boolean[], $14::text[], $15::text[], $16::timestamptz[],
+    $17::timestamptz[], $18::timestamptz[], $19::text[], $20::int[], $21::int[], $22::text[]
+  ) as n(uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed,
+         body_sealed, state, reason, final, policy, rule, expires_at,
+         not_before, due_at, trace, parts, route_id, sender)
+), recorded as (
+  insert into messages (uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
+                        final, version, steps, policy, rule, expires_at, not_before, trace, parts, sender)
+  select uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
+         final, 1, 1, policy, rule, expires_at, not_before, trace, parts, sender
+    from new
+), kept as (
+  insert into bodies (uid, sealed) select uid, body_sealed from new
+), queued as (
+  insert into queue (uid, route_id, tenant, programme, category, kind, subject_id, sender, state, due_at, expires_at, attempt, tries,
+                     steps, parts)
+  select uid, route_id, tenant, programme, category, kind, subject_id, sender, 'waiting', due_at, expires_at, 0, 0, 1, parts
+    from new where route_id is not null
+), audited as (
+  insert into audit (at, tenant, uid, number, step, state, reason, rule, policy, actor)
+  select (select gateway_now()), tenant, uid, 1, 'decided', state, reason, rule, policy, $23 from new
+)
+insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, parts, policy, rule)
+select 'status', (select gateway_now()), tenant, uid, 1, state, reason, final, false, parts, policy, rule
+  from new where kind = 'outbound'
+
+-- The first one's state, told once more for who published it again: the same event, by its id and version.
+-- name: tell_again
+insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule)
+select 'status', (select gateway_now()), m.tenant, m.uid, m.version, m.state, m.reason, m.final, false, m.provider, m.parts, m.policy, m.rule
+  from unnest($1::uuid[]) as wanted(uid) join messages m on m.uid = wanted.uid
+
+-- name: dead_letters
+with new as materialized (
+  select n.* from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bytea[],
+                         $10::bytea[], $11::bytea[])
+    as n(uid, topic, partition, record_offset, tenant, reason, detail, length, sha256, sealed, event)
+), kept as (
+  insert into dead_letters (topic, partition, record_offset, uid, at, tenant, reason, detail, length, sha256, sealed)
+  select topic, partition, record_offset, uid, (select gateway_now()), tenant, reason, detail, length, sha256, sealed from new
+  on conflict do nothing
+  returning uid, tenant, reason
+), audited as (
+  insert into audit (at, tenant, uid, number, step, reason, actor)
+  select (select gateway_now()), tenant, uid, 1, 'dead_lettered', reason, $12 from kept
+)
+insert into outbox (kind, created_at, tenant, uid, version, payload)
+select 'dead_letter', (select gateway_now()), tenant, uid, 1, event from new join kept using (uid, tenant)
+
+-- name: waiting
+select count(*) from (select 1 from queue limit $1) as some

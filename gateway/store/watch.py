@@ -1,0 +1,75 @@
+"""What is overdue, doubtful or growing, by the statements of watch.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from gateway.flow.evidence import Doubt
+from gateway.store.migrate import DAYS_AHEAD
+from gateway.store.statements import statements
+from gateway.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from gateway.store.database import Database, Session
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Finds work for rescue, evidence and the sweep."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def leases_over(self, most: int) -> Sequence[UUID]:
+        """Claims whose lease is over."""
+        return await self._uids("leases_over", most)
+
+    async def expired(self, most: int) -> Sequence[UUID]:
+        """Waiting messages whose time to be sent is over."""
+        return await self._uids("expired", most)
+
+    async def news_over(self, most: int) -> Sequence[UUID]:
+        """Messages that are not final and whose time for news is over."""
+        return await self._uids("news_over", most)
+
+    async def _uids(self, name: str, most: int) -> list[UUID]:
+        return [row["uid"] for row in await self._database.fetch(statements("watch")[name], most)]
+
+    async def due(self, most: int) -> Sequence[Doubt]:
+        """Unknown outcomes to be looked into now."""
+        return [Doubt(*row.values()) for row in await self._database.fetch(statements("watch")["doubts"], most)]
+
+    async def claimed_elsewhere(self, provider_message_ids: Sequence[str]) -> frozenset[str]:
+        """Which of the provider's ids belong to a message already."""
+        if not provider_message_ids:
+            return frozenset()
+        rows = await self._database.fetch(statements("watch")["claimed_elsewhere"], list(provider_message_ids))
+        return frozenset(row["provider_message_id"] for row in rows)
+
+    async def measure(self, metrics: Metrics) -> None:
+        """Set the gauges of the queue and the outbox."""
+        levels = {row["state"]: row for row in await self._database.fetch(statements("watch")["queue_levels"])}
+        for state in ("waiting", "claimed", "marked"):
+            level = levels.get(state)
+            metrics.queue_messages.labels(state=state).set(level["messages"] if level is not None else 0)
+            metrics.queue_oldest_seconds.labels(state=state).set(level["oldest"] if level is not None else 0)
+        outbox = (await self._database.fetch(statements("watch")["outbox_level"]))[0]
+        metrics.outbox_events.set(outbox["events"])
+        metrics.outbox_oldest_seconds.set(outbox["oldest"])
+        metrics.outbox_parked_events.set(outbox["parked"])
+
+    async def ensure_days(self) -> None:
+        """Make the partitions of the next two weeks. DDL waits for a lock a moment only, and is tried again at the next sweep."""
+
+        async def work(session: Session) -> None:
+            await session.execute("set local lock_timeout = '500ms'")
+            await session.execute(statements("watch")["ensure_days"], DAYS_AHEAD)
+
+        await self._database.transact(work)
+
+    async def forget_ids(self, window_seconds: float, most: int = 5000) -> None:
+        """Message ids whose dedupe window is over."""
+        await self._database.execute(statements("watch")["forget_ids"], window_seconds, most)

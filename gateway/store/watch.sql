@@ -1,0 +1,45 @@
+-- What rescue, evidence and the sweep look for. What they find is judged again under the lock.
+
+-- name: leases_over
+select uid from queue where state <> 'waiting' and lease_until <= (select gateway_now()) order by uid limit $1
+
+-- name: expired
+select uid from queue where expires_at <= (select gateway_now()) and state = 'waiting' order by expires_at limit $1
+
+-- name: news_over
+select uid from messages where settle_by <= (select gateway_now()) order by settle_by limit $1
+
+-- An unknown outcome has rivals while other messages to the same person by the same sender are as open as it: a text in the
+-- provider's list could be theirs.
+-- name: doubts
+select m.uid, m.tenant, m.account, m.sender, m.to_sealed, b.sealed as body_sealed, m.begun_at, m.settle_by,
+       (select count(*) from messages r
+         where r.subject_id = m.subject_id and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
+           and r.begun_at between m.begun_at - interval '1 minute' and m.begun_at + interval '1 minute')
+       + (select count(*) from queue q where q.subject_id = m.subject_id and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
+       as rivals
+  from messages m join bodies b on b.uid = m.uid
+ where m.check_at <= (select gateway_now()) and m.state = 'unknown' and m.begun_at is not null and m.settle_by is not null
+ order by m.check_at
+ limit $1
+
+-- name: claimed_elsewhere
+select distinct provider_message_id from messages where provider_message_id = any($1::text[])
+
+-- How deep the queue is, and how long its oldest has waited, by state.
+-- name: queue_levels
+select state, count(*) as messages, coalesce(extract(epoch from max(gateway_now() - least(due_at, gateway_now()))), 0)::float8 as oldest
+  from queue group by state
+
+-- name: outbox_level
+select count(*) filter (where parked is null) as events, count(*) filter (where parked is not null) as parked,
+       coalesce(extract(epoch from gateway_now() - min(created_at) filter (where parked is null)), 0)::float8 as oldest
+  from outbox
+
+-- name: ensure_days
+select ensure_day((gateway_now() at time zone 'UTC')::date + i) from generate_series(0, $1::int) as i
+
+-- Message ids whose window is over, a bounded number at a time.
+-- name: forget_ids
+delete from message_ids where uid in (
+  select uid from message_ids where uid < uid_floor((select gateway_now()) - make_interval(secs => $1)) order by uid limit $2)
