@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Send
 
-__all__ = ["Answer", "answer", "json_answer", "problem"]
+__all__ = ["FAILED", "OVERLOADED", "UNAVAILABLE", "Answer", "answer", "json_answer", "problem"]
 
 Headers = Mapping[str, str]
 
@@ -70,3 +70,10 @@ def problem(
 
 def _json(content: object) -> bytes:
     return json.dumps(content, default=str, separators=(",", ":"), ensure_ascii=False).encode("utf-8", errors="replace")
+
+
+_AGAIN: Final = {"retry-after": "2"}
+
+OVERLOADED: Final = problem(503, "overloaded", "Too many requests are under way; try again", headers=_AGAIN, close=True)
+UNAVAILABLE: Final = problem(503, "unavailable", "Not now; try again", headers=_AGAIN)
+FAILED: Final = problem(500, "failed", "The gateway failed; it has been logged")

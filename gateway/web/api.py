@@ -16,7 +16,7 @@ from gateway.domain.events import OptInProof
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.phone import BadNumber
 from gateway.telemetry import Metrics, get_logger
-from gateway.web.answers import Answer, json_answer, problem
+from gateway.web.answers import FAILED, OVERLOADED, UNAVAILABLE, Answer, json_answer, problem
 from gateway.web.bodies import Limits, NotJSON, header, is_json, parse_json, read_body
 from gateway.web.grants import Bearers, TokenGrant
 from gateway.web.models import ConsentRequest, OptIn, OptOut
@@ -32,7 +32,6 @@ Wanted = TypeVar("Wanted", bound=ConsentRequest)
 
 _MESSAGES: Final = "/v1/messages/"
 _LONGEST_ID: Final = 256
-_AGAIN: Final = {"retry-after": "2"}
 _NOT_FOUND: Final = problem(404, "not_found", "There is nothing here")
 _LACKS_TOKEN: Final = problem(
     401, "no_token", "A bearer token is needed", headers={"www-authenticate": 'Bearer realm="sms-gateway"'}, close=True
@@ -46,9 +45,6 @@ _WRONG_TOKEN: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "wrong_tenant", "The token is not for this tenant")
 _NOT_JSON: Final = problem(415, "unsupported_type", "Requests are application/json in UTF-8", close=True)
-_OVERLOADED: Final = problem(503, "overloaded", "Too many requests are under way; try again", headers=_AGAIN, close=True)
-_UNAVAILABLE: Final = problem(503, "unavailable", "Not now; try again", headers=_AGAIN)
-_FAILED: Final = problem(500, "failed", "The gateway failed; it has been logged")
 _TIMED_OUT: Final = problem(408, "timed_out", "The body did not arrive in time", close=True)
 _BODY: Final = {
     "too_large": problem(413, "too_large", "The body is too large", close=True),
@@ -117,15 +113,15 @@ class Api:
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         route, method, handler = self._route(scope["path"])
         if not self._room.enter():
-            said = _OVERLOADED
+            said = OVERLOADED
         else:
             try:
                 said = await self._answer(scope, receive, method, handler)
             except (Unavailable, TimeoutError):
-                said = _UNAVAILABLE
+                said = UNAVAILABLE
             except Exception as fault:  # noqa: BLE001 -- every request is answered and counted; the log says where it failed
                 _LOG.error("API request failed", route=route, exc_info=fault)
-                said = _FAILED
+                said = FAILED
             finally:
                 self._room.leave()
         self._api_requests_total.labels(route=route, status=str(said.status)).inc()

@@ -19,7 +19,7 @@ from gateway.domain.reports import InboundText, Receipt
 from gateway.flow.receipts import ReceiptFate
 from gateway.flow.replies import ReplyFate
 from gateway.telemetry import Metrics, get_logger
-from gateway.web.answers import Answer, answer, problem
+from gateway.web.answers import FAILED, OVERLOADED, UNAVAILABLE, Answer, answer, problem
 from gateway.web.bodies import BodyFault, Limits, header, is_form, parse_form, read_body
 from gateway.web.room import Room
 
@@ -31,7 +31,6 @@ Kind = Literal["status", "inbound", "other"]
 _SIGNATURE: Final = b"x-twilio-signature"
 _DONE: Final = answer(204)
 _EMPTY_TWIML: Final = answer(200, b'<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
-_AGAIN: Final = {"retry-after": "2"}
 _REFUSALS: Final[dict[str, Answer]] = {
     "not_found": problem(404, "not_found", "There is nothing here", close=True),
     "wrong_method": problem(405, "wrong_method", "Webhooks are sent by POST", headers={"allow": "POST"}, close=True),
@@ -46,9 +45,9 @@ _REFUSALS: Final[dict[str, Answer]] = {
     "bad_signature": problem(403, "bad_signature", "The signature does not match"),
     "foreign_account": problem(403, "foreign_account", "The webhook speaks of an account that is not this one"),
     "malformed": problem(400, "malformed", "The webhook lacks a field, or one is not what it should be"),
-    "unavailable": problem(503, "unavailable", "Not now; try again", headers=_AGAIN),
-    "overloaded": problem(503, "overloaded", "Too many requests are under way; try again", headers=_AGAIN, close=True),
-    "failed": problem(500, "failed", "The gateway failed; it has been logged"),
+    "unavailable": UNAVAILABLE,
+    "overloaded": OVERLOADED,
+    "failed": FAILED,
 }
 _LOG = get_logger(__name__)
 
