@@ -123,8 +123,7 @@ class _Process:
             await asyncio.sleep(0.5)
 
     async def _dispatch_when_caught_up(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while self._catch_up.needed:
-            await asyncio.sleep(0.05)
+        await self._catch_up.done_once.wait()
         await run()
 
     async def _start_web(self, receipts: Any) -> None:

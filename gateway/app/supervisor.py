@@ -119,7 +119,7 @@ class _Family:
             try:
                 process.wait(max(0.1, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("process did not leave in time and is killed", pid=process.pid)
+                log.warning("process did not leave in time and is killed", pid=process.pid)
                 process.kill()
                 process.wait()
 
@@ -180,7 +180,7 @@ def supervise(
                 embedded.check()
                 time.sleep(0.1)
         except _Failed as fault:
-            log.error(str(fault))
+            log.critical(str(fault))
             return 2 if fault.code == 2 else 1
         finally:
             family.stop(settings.drain_seconds + 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -74,6 +75,8 @@ class CatchUp:
         self._lookback = lookback
         self.needed = True
         """Set at the start, and by whoever could not store a webhook."""
+        self.done_once = asyncio.Event()
+        """Set once a catch-up of this process is complete."""
 
     async def ensure(self) -> bool:
         """If a catch-up is needed, raise the barriers and read the lists. True once nothing is missing; False to try again."""
@@ -88,6 +91,8 @@ class CatchUp:
             self.needed = True
             return False
         self.needed = self.needed or not done
+        if done:
+            self.done_once.set()
         return done
 
     async def finish(self) -> bool:

@@ -1,7 +1,7 @@
 -- The core: messages and what happens to them. Times come from gateway_now() so that processes can compare them.
 
 create table clock (
-  only boolean primary key default true check (only),
+  one_row boolean primary key default true check (one_row),
   shift interval not null default interval '0'          -- moved by tests, zero in service
 );
 insert into clock default values;
