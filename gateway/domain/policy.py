@@ -205,7 +205,11 @@ def read_policy(text: str, file: str) -> Policy:
 def _first_fault(error: ValidationError, lines: Lines, file: str) -> PolicyError:
     """The fault that stands first in the file."""
     faults = []
-    for entry in error.errors(include_url=False, include_context=False, include_input=False):
+    entries = error.errors(include_url=False, include_context=False, include_input=False)
+    for entry in entries:
+        inside = len(entry["loc"])
+        if entry["type"] == "too_short" and any(other["loc"][:inside] == entry["loc"] for other in entries if other is not entry):
+            continue  # the library counts only the good items of a list
         path = tuple(step for step in entry["loc"] if step != "[key]")
         known = path
         while known and known not in lines:
