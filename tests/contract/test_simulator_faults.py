@@ -44,7 +44,7 @@ async def test_a_reset_is_a_real_rst(script: str, accepted: int) -> None:
 async def test_a_hang_lasts_until_the_client_gives_up(script: str, accepted: int) -> None:
     async with running_carrier(config(scripts={TO: NAMED[script]})) as carrier:
         with pytest.raises(NoAnswer, match="read"):
-            await Api(carrier.url, within=0.2).create()
+            await Api(carrier.url, within=0.5).create()
         await carrier.quiet()
         assert carrier.book.counts["accepted"] == accepted
         assert carrier.book.requests[0].ending == "hung"

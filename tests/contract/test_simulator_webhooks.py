@@ -113,7 +113,7 @@ async def test_callback_modes(mode: str, expected: list[str]) -> None:
 )
 async def test_what_becomes_of_callbacks(script: Script, expected: list[str]) -> None:
     async with running_sink() as sink, running_carrier(config(scripts={TO: script}, final_ms=30)) as carrier:
-        create = asyncio.gather(Api(carrier.url, within=0.3).create(StatusCallback=sink.url), return_exceptions=True)
+        create = asyncio.gather(Api(carrier.url, within=0.5).create(StatusCallback=sink.url), return_exceptions=True)
         await sink.wait(len(expected))
         await create
         await carrier.quiet()
