@@ -136,8 +136,11 @@ class StatusEvent(OutgoingEvent):
     message_id: Id
     """The producer's id."""
     tenant: Slug
+    """As it came."""
     programme: Slug
+    """As it came."""
     category: Literal["marketing", "service", "security"]
+    """As it came."""
     recipient_ref: Id | None = None
     """The producer's own name for the person, as it came."""
     state: ToldState
@@ -170,6 +173,7 @@ class InboundEvent(OutgoingEvent):
     inbound_id: UUID
     """The gateway's id of the text."""
     tenant: Slug
+    """Whose text it is: the tenant that the sender serves, or that last wrote to the person by it."""
     programme: Slug | None = None
     """None when the sender serves several programmes."""
     number: Number
@@ -181,20 +185,22 @@ class InboundEvent(OutgoingEvent):
     recipient_ref: Id | None = None
     """The producer's name for the person, from our last message to them."""
     provider: str
+    """The provider that it came through."""
     account: str
     """The alias of the provider account that it came through."""
     received_at: Moment
+    """When the gateway got it."""
 
 
 class ConsentEvent(OutgoingEvent):
-    """An opt-in or opt-out. Keyed by person and compacted; readers drop an event whose version is not higher than the last one's."""
+    """An opt-in or opt-out of one person and scope. Readers drop an event whose version is not higher than the last one's."""
 
     TYPE: ClassVar[str] = "sms.consent.changed.v1"
 
     person: Annotated[str, Field(pattern=r"^[0-9a-f]{32,64}$")]
     """A name for the person that only this tenant's events use; no number can be found from it."""
     tenant: Annotated[str, Field(min_length=1, max_length=64)]
-    """The tenant, or ``*`` for all of them."""
+    """The tenant, or * for all of them."""
     scope: Scope
     """How far it reaches."""
     name: Annotated[str, Field(max_length=64)] = ""
@@ -202,7 +208,7 @@ class ConsentEvent(OutgoingEvent):
     status: Literal["in", "out"]
     """Opted in or out."""
     version: Annotated[int, Field(ge=1)]
-    """Counts the changes of this person and scope from 1, and more than once for an opt-out: written, then in force."""
+    """Counts the changes of this person and scope from 1."""
     final: bool
     """Whether it is in force; an opt-in is at once."""
     source: ConsentSource
@@ -223,14 +229,17 @@ class DeadLetterEvent(OutgoingEvent):
     TYPE: ClassVar[str] = "sms.outbound.dead-letter.v1"
 
     dead_letter_id: UUID
+    """The gateway's id of the dead letter."""
     reason: Annotated[DeadLetterReason, Field(json_schema_extra={"x-extensible-enum": True})]
     """Why; a reader must bear with reasons that it does not know."""
     detail: Annotated[str, Field(max_length=500)]
     """Which field and which rule; never a value."""
     topic: str
-    """Where it came from."""
+    """The topic that it came from."""
     partition: Annotated[int, Field(ge=0)]
+    """The partition of that topic."""
     offset: Annotated[int, Field(ge=0)]
+    """The offset in that partition."""
     tenant: Slug | None = None
     """The tenant, where it could be read; its key seals the payload, else the system's."""
     length: Annotated[int, Field(ge=0)]
@@ -242,6 +251,7 @@ class DeadLetterEvent(OutgoingEvent):
     key_day: date | None = None
     """The day whose key seals it."""
     occurred_at: Moment
+    """When it was refused."""
 
 
 def encode(event: OutgoingEvent | OptInProof) -> bytes:

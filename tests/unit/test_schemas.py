@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 
-from gateway.domain.errors import NotFound
+from gateway.domain.errors import DeadLetterReason, NotFound
 from gateway.domain.events import encode
+from gateway.domain.reasons import Reason
 from gateway.domain.schema_breaks import Break, breaks
+from gateway.domain.schema_tables import filled, tables
 from gateway.domain.schemas import check, current, export, stale
 from tests.unit.test_events import CONSENT, DEAD, INBOUND, LEAST, MOST, STATUS
 
@@ -197,3 +200,23 @@ class TestCheck:
         assert breaks(event_type, writer=schema, reader=schema) == []
         assert breaks(event_type, writer=schema, reader={}) == []
         assert breaks(event_type, writer={}, reader=schema)
+
+
+class TestDocument:
+    def test_its_tables_are_today_s(self) -> None:
+        document = Path("docs/events.md").read_text(encoding="utf-8")
+        assert filled(document) == document, "put gateway.domain.schema_tables.filled(document) in its place"
+        assert {f"<!-- table: {name} -->" for name in tables()} <= set(document.splitlines())
+
+    def test_no_reason_is_left_out(self) -> None:
+        assert [f"`{reason}`" for reason in Reason] == re.findall(r"^\| (`\w+`)", tables()["reasons"], re.MULTILINE)
+        assert [f"`{name}`" for name in get_args(DeadLetterReason)] == re.findall(
+            r"^\| (`\w+`)", tables()["dead_letters"], re.MULTILINE
+        )
+
+    def test_its_examples_are_events(self) -> None:
+        examples = re.findall(r"```json\n(.*?)```", Path("docs/events.md").read_text(encoding="utf-8"), re.DOTALL)
+        message, status = map(json.loads, examples)
+        jsonschema.validate(message, current()[INCOMING])
+        jsonschema.validate(status, current()[STATUS_TYPE])
+        assert set(status) == set(current()[STATUS_TYPE]["required"])
