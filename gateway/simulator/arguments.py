@@ -38,7 +38,13 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
     add("--port", type=int, default=0, help="port to listen on; 0 takes a free one (%(default)s)")
     add("--seed", type=int, help="fixes identifiers and what chance decides; a new one each time unless given")
     add("--account", action="append", required=True, metavar="SID:TOKEN", help="an account; may be given more than once")
-    add("--inbound-url", help="where texts from people are posted, for every account")
+    add(
+        "--inbound-url",
+        action="append",
+        default=[],
+        metavar="[SID=]URL",
+        help="where texts are posted, for one account or for all",
+    )
     add("--sender", action="append", default=[], metavar="NUMBER", help="a number of the first account; any will do unless given")
     add("--service", action="append", default=[], metavar="SID=NUMBER,...", help="a messaging service of the first account")
     add("--latency-ms", type=float, default=0, help="time before each create request is decided")
@@ -57,7 +63,7 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
         Account(
             sid,
             token,
-            inbound_url=given.inbound_url,
+            inbound_url=_inbound_url(sid, given.inbound_url),
             latency_ms=given.latency_ms,
             concurrency=given.concurrency,
             every_nth_429=given.every_nth_429,
@@ -74,6 +80,11 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
         keep=given.keep, reach=tuple(_pair("--reach", text) for text in given.reach),
     )  # fmt: skip
     return config, given.host, given.port
+
+
+def _inbound_url(sid: str, given: list[str]) -> str | None:
+    own = [url.removeprefix(f"{sid}=") for url in given if url.startswith(f"{sid}=")]
+    return next(reversed([url for url in given if url.startswith("http")] + own), None)
 
 
 def _pair(option: str, text: str, between: str = "=") -> tuple[str, str]:

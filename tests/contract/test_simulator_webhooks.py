@@ -11,6 +11,7 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from gateway.simulator.__main__ import main
+from gateway.simulator.arguments import parse_arguments
 from gateway.simulator.process import CarrierFailed, carrier_process
 from gateway.simulator.scripts import NAMED, Script
 from gateway.simulator.server import listening, running_carrier
@@ -318,6 +319,13 @@ async def test_a_process_that_does_not_start_says_so() -> None:
     with pytest.raises(CarrierFailed):
         async with carrier_process(["--account", "no token"]):
             pass
+
+
+def test_an_inbound_url_is_for_all_accounts_or_for_one() -> None:
+    arguments = ["--account", "AC1:a", "--account", "AC2:b", "--inbound-url", "AC2=http://b/?x=1", "--inbound-url", "http://all/"]
+    parsed, host, port = parse_arguments(arguments)
+    assert [account.inbound_url for account in parsed.accounts] == ["http://all/", "http://b/?x=1"]
+    assert (host, port, parsed.suffixes) == ("127.0.0.1", 0, True)
 
 
 @pytest.mark.parametrize(
