@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from gateway.flow.dispatch import Dispatch
 from gateway.flow.intake import Intake
 from gateway.settings import Settings, load
 from gateway.store.intake import Admission
-from datetime import timedelta
 
 POLICIES = {
     "shop": """
@@ -110,7 +109,9 @@ class World:
         self._sids = itertools.count(1)
 
     def accepter(self, allow_list: Any = None) -> Accepter:
-        return Accepter(self.parts.policies, self.parts.routes, timedelta(days=35), self.parts.vault, self.parts.hasher, allow_list)
+        return Accepter(
+            self.parts.policies, self.parts.routes, timedelta(days=35), self.parts.vault, self.parts.hasher, allow_list
+        )
 
     def admission(self) -> Admission:
         return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name)
@@ -133,9 +134,19 @@ class World:
     async def publish(self, **fields: Any) -> None:
         await self.intake().admit("sms.outbound.v1", 0, [self.record(**fields)])
 
-    def inbound(self, body: str, *, sender: str = "+12025550101", to: str = "+12125550120", sid: str | None = None,
-                replied: OptOutType | None = None, created_at: datetime | None = None) -> InboundText:
-        return InboundText("main", sid or f"SM{next(self._sids):032x}", PhoneNumber(sender), to, None, MessageBody(body), replied, created_at)
+    def inbound(
+        self,
+        body: str,
+        *,
+        sender: str = "+12025550101",
+        to: str = "+12125550120",
+        sid: str | None = None,
+        replied: OptOutType | None = None,
+        created_at: datetime | None = None,
+    ) -> InboundText:
+        return InboundText(
+            "main", sid or f"SM{next(self._sids):032x}", PhoneNumber(sender), to, None, MessageBody(body), replied, created_at
+        )
 
     async def receive(self, body: str, **more: Any) -> str:
         return await self.parts.replies().receive(self.inbound(body, **more))
