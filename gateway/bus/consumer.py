@@ -92,6 +92,8 @@ class RecordSource:
 
         Keep calling while paused: that keeps the membership. A rebalance may make a call longer by its own time.
         """
+        if self._stopped.is_set():
+            await asyncio.sleep(min(limit_seconds, IDLE_SECONDS))  # whoever calls in a loop does not spin
         until = self._monotonic() + limit_seconds
         while not self._stopped.is_set():
             try:

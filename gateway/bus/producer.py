@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -39,31 +38,35 @@ class EventPublisher:
         *,
         idempotent: bool,
         largest: int = 1_000_000,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
         self._idempotent = idempotent
         self._largest = largest
-        self._monotonic = monotonic
         self._producer: AIOKafkaProducer | None = None
         self._broken = False
         self._lock = asyncio.Lock()
+        self._limit: asyncio.Timeout | None = None
 
     async def start(self, limit_seconds: float = 30.0) -> None:
         """Connect. BrokerUnavailable when no broker answers within the limit, or it cannot do what is asked."""
-        until = self._monotonic() + limit_seconds
-        while True:
-            try:
-                self._producer = await self._connect(max(RETRY_SECONDS, until - self._monotonic()))
-            except BrokerUnavailable:
-                if self._monotonic() + RETRY_SECONDS >= until:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
+        last: BrokerUnavailable | None = None
+        try:
+            async with asyncio.timeout(limit_seconds):
+                while True:
+                    try:
+                        self._producer = await self._connect()
+                    except BrokerUnavailable as problem:
+                        last = problem
+                        await asyncio.sleep(RETRY_SECONDS)
+                    else:
+                        return
+        except TimeoutError:
+            raise last or BrokerUnavailable("Kafka cannot be reached: no answer in time") from None
 
     async def stop(self) -> None:
-        """Close. What :meth:`publish` has not answered for yet may or may not arrive."""
+        """Close at once. What :meth:`publish` has no answer for yet is Failed, and may still arrive."""
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time())
         async with self._lock:
             producer, self._producer = self._producer, None
             if producer is not None:
@@ -73,27 +76,32 @@ class EventPublisher:
         """Publish, and tell for each event, in the same order, what became of it. Raises nothing for what a broker does.
 
         Events of one key go to one partition and keep their order: a partition's next request leaves only when the one before is
-        acknowledged, and after the first :class:`Failed` of a partition the rest of it are not sent: they are Failed as well. So the caller
-        publishes again all that are Failed, in the same order, and before anything newer; some of them may then stand in the topic twice,
-        never after a newer one of their key. What is :class:`RefusedForGood` does not hold up the events after it: the caller puts it aside.
+        acknowledged, and after the first :class:`Failed` of a partition the rest of it are not sent: they are Failed as well. So the
+        caller publishes again all that are Failed, in the same order, and before anything newer; some of them may then stand in the
+        topic twice, never for the last time before an older one of their key. What is :class:`RefusedForGood` does not hold up the
+        events after it: the caller puts it aside.
 
         After ``limit_seconds`` what is not acknowledged is Failed. Calls wait for one another.
         """
-        until = self._monotonic() + limit_seconds
+        results: list[PublishResult] = [Failed("no_answer")] * len(batch)
         async with self._lock:
-            results: list[PublishResult] = [Failed("unreachable")] * len(batch)
             try:
-                producer = await self._ready(until)
-                lanes = await self._lanes(producer, batch, results)
-                while not all(lane.done for lane in lanes):
-                    producer = await self._ready(until)
-                    await asyncio.gather(*(self._send(producer, lane, batch, results, until) for lane in lanes if not lane.done))
-            except BrokerUnavailable as problem:
-                logger.warning("events cannot be published: %s", problem)
+                async with asyncio.timeout(limit_seconds) as self._limit:
+                    lanes = await self._lanes(await self._ready(), batch, results)
+                    while not all(lane.done for lane in lanes):
+                        producer = await self._ready()
+                        await asyncio.gather(*(self._send(producer, lane, batch, results) for lane in lanes if not lane.done))
+            except (BrokerUnavailable, TimeoutError) as problem:
+                self._broken = True
+                logger.warning(
+                    "events cannot be published: %s", problem if isinstance(problem, BrokerUnavailable) else "no answer in time"
+                )
             except BaseException:
                 self._broken = True  # what is on its way must not arrive after what the caller publishes next
                 raise
-            return results
+            finally:
+                self._limit = None
+        return results
 
     async def _lanes(self, producer: AIOKafkaProducer, batch: Sequence[OutEvent], results: list[PublishResult]) -> list[Lane]:
         sizes: dict[str, int | PublishResult] = {}
@@ -107,7 +115,7 @@ class EventPublisher:
             elif size_of(event) > self._largest:
                 results[place] = RefusedForGood("too_large")
             else:
-                partition = partition_of(event.key, count)
+                partition = partition_of(event.ordered_by or event.key, count)
                 lane = lanes.get((event.topic, partition))
                 if lane is None:
                     lane = lanes[event.topic, partition] = Lane(event.topic, partition)
@@ -123,7 +131,7 @@ class EventPublisher:
             return Failed("no_topic" if isinstance(problem, TimeoutError) else type(problem).__name__)
 
     async def _send(
-        self, producer: AIOKafkaProducer, lane: Lane, batch: Sequence[OutEvent], results: list[PublishResult], until: float
+        self, producer: AIOKafkaProducer, lane: Lane, batch: Sequence[OutEvent], results: list[PublishResult]
     ) -> None:
         """Send what is left of a partition; come back early when a request has to be cut smaller."""
         while not lane.done:
@@ -137,10 +145,9 @@ class EventPublisher:
             builder.close()  # sent at once, and nothing else is added
             places = lane.events[lane.cursor : lane.cursor + taken]
             try:
-                async with asyncio.timeout(max(0.0, until - self._monotonic())):
-                    sent = await (await producer.send_batch(builder, lane.topic, partition=lane.partition))
-            except (KafkaError, TimeoutError) as problem:
-                why = refusal(problem) if isinstance(problem, KafkaError) else None
+                sent = await (await producer.send_batch(builder, lane.topic, partition=lane.partition))
+            except KafkaError as problem:
+                why = refusal(problem)
                 self._broken = self._broken or why is None or self._idempotent  # a refused request leaves a hole in its sequence
                 if why is None:
                     for place in lane.events[lane.cursor :]:
@@ -156,17 +163,17 @@ class EventPublisher:
                 results[place] = Acknowledged(lane.partition, sent.offset + number if sent.offset >= 0 else -1)
             lane.cursor += taken
 
-    async def _ready(self, until: float) -> AIOKafkaProducer:
+    async def _ready(self) -> AIOKafkaProducer:
         """A producer that has nothing left over from before: one that failed might deliver the old after the new."""
         if self._broken and self._producer is not None:
             producer, self._producer = self._producer, None
             await _abort(producer)
         if self._producer is None:
-            self._producer = await self._connect(max(RETRY_SECONDS, until - self._monotonic()))
+            self._producer = await self._connect()
         self._broken = False
         return self._producer
 
-    async def _connect(self, limit_seconds: float) -> AIOKafkaProducer:
+    async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             **client_options(self._address),
             acks="all",
@@ -175,11 +182,14 @@ class EventPublisher:
             request_timeout_ms=10_000,
         )
         try:
-            await asyncio.wait_for(producer.start(), limit_seconds)
+            await producer.start()
         except (KafkaError, OSError, TimeoutError) as problem:
             await _abort(producer)
             hint = "" if not self._idempotent else " (a broker that has no idempotent producers?)"
             raise BrokerUnavailable(f"Kafka cannot be reached: {type(problem).__name__}{hint}") from None
+        except BaseException:
+            await _abort(producer)
+            raise
         return producer
 
 

@@ -10,12 +10,16 @@ __all__ = ["Acknowledged", "Failed", "OutEvent", "PublishResult", "RefusedForGoo
 
 @dataclass(frozen=True, slots=True)
 class OutEvent:
-    """An event to publish. Its key, headers and value are not shown. A value of None deletes the key from a compacted topic."""
+    """An event to publish. Its key, headers and value are not shown. A value of None deletes the key from a compacted topic.
+
+    ``ordered_by`` chooses the partition, so that events of several keys keep one order; None: the key does.
+    """
 
     topic: str
     key: bytes = field(repr=False)
     headers: Sequence[tuple[str, bytes]] = field(repr=False)
     value: bytes | None = field(repr=False)
+    ordered_by: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

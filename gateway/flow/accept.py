@@ -14,7 +14,6 @@ from gateway.domain.cloudevents import ReceivedEvent, read_event
 from gateway.domain.consent import Consent, ConsentKey, Reach, Scope, standing
 from gateway.domain.decide import Asked, Facts, decide
 from gateway.domain.errors import BadEvent, DeadLetterReason
-from gateway.domain.event_fields import REVEAL
 from gateway.domain.event_reading import LONGEST_EVENT, read_message
 from gateway.domain.events import DeadLetterEvent, OutboundMessage, content_bytes, encode
 from gateway.domain.parts import parts
@@ -258,7 +257,7 @@ class Accepter:
     def _sealed_opt_in(self, read: Read, offered: Consent | None) -> tuple[ConsentKey, datetime, bytes] | None:
         if offered is None or read.message.opt_in_proof is None:
             return None
-        plain = read.message.opt_in_proof.__pydantic_serializer__.to_json(read.message.opt_in_proof, context=REVEAL)
+        plain = encode(read.message.opt_in_proof)
         return offered.key, offered.stated_at, self._vault.seal_payload(read.message.tenant, "consent", read.uid, plain)
 
     def dead_letter(

@@ -168,7 +168,9 @@ class Relay:
 
     def _event(self, row: OutboxRow) -> OutEvent:
         # Ordered by person: whatever the gateway calls one, within the tenant. What has no person is ordered by itself.
-        key = self._hasher.person_key(row.tenant, row.subject_id or row.uid.bytes).encode()
+        person = self._hasher.person_key(row.tenant, row.subject_id or row.uid.bytes).encode()
+        # The consent topic is compacted: each thing that a person said stands under a key of its own, or the last would be left alone.
+        key = b"%s:%s" % (person, (row.rule or "").encode()) if row.kind == "consent" else person
         build: dict[str, Callable[[OutboxRow], tuple[str, str, bytes]]] = {
             "status": self._status,
             "consent": lambda r: (self._topics.consent, ConsentEvent.TYPE, r.payload or b""),
@@ -184,7 +186,7 @@ class Relay:
             data=data,
             traceparent=row.trace,
         )
-        return OutEvent(topic, key, headers, value)
+        return OutEvent(topic, key, headers, value, ordered_by=person)
 
     def _inbound(self, row: OutboxRow) -> tuple[str, str, bytes]:
         return (

@@ -18,7 +18,7 @@ from gateway.domain.phone import BadNumber, is_toll_free, normal_form
 from gateway.domain.policy import Policies, Policy
 from gateway.domain.reports import InboundText
 from gateway.domain.senders import SenderUse
-from gateway.domain.words import Language, Word, WordKind, read
+from gateway.domain.words import Word, WordKind, read
 from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Stop, key_for
 from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
@@ -237,8 +237,7 @@ class Replies:
             return None
         now = await self._conversation.now()
         uid = new_uid(now)
-        language: Language = heard.word.language if heard.word.language in heard.policy.languages else heard.policy.languages[0]
-        body = MessageBody(heard.policy.reply(programme, kind, language))
+        body = MessageBody(heard.policy.reply(programme, kind, heard.word.language))
         return ReadyReply(
             uid=uid,
             route_id=route_id,

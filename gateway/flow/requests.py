@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope
-from gateway.domain.event_fields import REVEAL
-from gateway.domain.events import OptInProof
+from gateway.domain.events import OptInProof, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.personal import PhoneNumber
 from gateway.flow.replies import Conversation, OptIn
@@ -58,7 +57,7 @@ class ConsentRequests:
         if proof.at > now:
             return Granted(granted=False, why="proof_from_the_future")
         uid = new_uid(now)
-        plain = proof.__pydantic_serializer__.to_json(proof, context=REVEAL)
+        plain = encode(proof)
         owner = SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
         sealed = self._vault.seal_payload(owner, "consent", uid, plain)
         result = await self._conversation.opt_in(

@@ -226,7 +226,7 @@ class Consents:
             if event is not None:
                 uid, payload = event
                 await session.execute(
-                    statements("consents")["outbox_payload"], "inbound", tenant, UUID(bytes=uid), 1, inbound.subject_id, payload
+                    statements("consents")["outbox_payload"], "inbound", tenant, UUID(bytes=uid), 1, inbound.subject_id, payload, None
                 )
             return True
 
@@ -342,4 +342,5 @@ async def _tell(
             row["version"],
             key.subject_id,
             encode(event),
+            f"{event.tenant}:{key.scope}:{key.name}",
         )

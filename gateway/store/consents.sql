@@ -88,8 +88,8 @@ select distinct on (tenant) tenant, recipient_ref from messages
  order by tenant, uid desc
 
 -- name: outbox_payload
-insert into outbox (kind, tenant, uid, version, subject_id, payload, created_at)
-values ($1, $2, $3, $4, $5, $6, (select gateway_now()))
+insert into outbox (kind, tenant, uid, version, subject_id, payload, rule, created_at)
+values ($1, $2, $3, $4, $5, $6, $7, (select gateway_now()))
 
 -- name: audit
 insert into audit (at, tenant, uid, number, step, state, reason, rule, policy, evidence, actor, subject_id)

@@ -11,11 +11,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from gateway.bus.address import BrokerAddress, client_options
 from gateway.bus.lanes import partition_of, topic_fits
-from gateway.domain.publishing import OutEvent
 from gateway.bus.progress import Progress
 from gateway.bus.records import Batch, Record
 from gateway.bus.topics import TopicFacts
 from gateway.domain.errors import SettingsError
+from gateway.domain.publishing import OutEvent
 
 
 class ProgressMachine(RuleBasedStateMachine):
