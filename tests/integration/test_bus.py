@@ -444,6 +444,8 @@ async def readers_come_and_go(address: BrokerAddress, at_once: int) -> None:
                 batch = await source.next_batch(0.5 if source.partitions else 3.0, chance.randint(1, 120))
                 if batch is not None:
                     held.append(batch)
+                elif not held and source.partitions:
+                    break
                 chance.shuffle(held)
                 while held and (batch is None or len(held) > 3):
                     one = held.pop()
