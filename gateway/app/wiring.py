@@ -215,6 +215,7 @@ class Parts:
                 Step("evidence", evidence.look, 1),
                 Step("news", rescue.without_news, 1),
                 Step("catch-up", catch_up.finish, 5),
+                Step("inbound lists", catch_up.refresh, 3600),
                 Step("measure", partial(self.watch.measure, self.metrics), 2),
                 Step("days", self.watch.ensure_days, 3600),
                 Step("ids", partial(self.watch.forget_ids, window), 60),

@@ -96,6 +96,7 @@ class EventPublisher:
                 logger.warning(
                     "events cannot be published: %s", problem if isinstance(problem, BrokerUnavailable) else "no answer in time"
                 )
+                await self._drop()  # at once: what is on its way may arrive after what another publishes by then
             except BaseException:
                 self._broken = True  # what is on its way must not arrive after what the caller publishes next
                 raise
@@ -165,13 +166,17 @@ class EventPublisher:
 
     async def _ready(self) -> AIOKafkaProducer:
         """A producer that has nothing left over from before: one that failed might deliver the old after the new."""
-        if self._broken and self._producer is not None:
-            producer, self._producer = self._producer, None
-            await _abort(producer)
+        if self._broken:
+            await self._drop()
         if self._producer is None:
             self._producer = await self._connect()
         self._broken = False
         return self._producer
+
+    async def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _abort(producer)
 
     async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(

@@ -372,6 +372,8 @@ def _learn(
     if not may_move(message.state, state):
         ended_without_request = known is None and message.state not in (State.SENT, State.DELIVERED, State.UNDELIVERED)
         return contradicted(message, queued, provider_message_id, evidence) if ended_without_request else None
+    if message.final and message.state is not State.UNKNOWN:
+        return None  # only an unknown is corrected, and once
     reported: ReportedState = "sent" if state is State.SENT else "delivered" if state is State.DELIVERED else "undelivered"
     reason = Reason.FILTERED if code in _FILTERED_CODES else _REPORTED_REASON[reported]
     settled = state is not State.SENT

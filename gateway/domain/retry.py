@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["BackOff"]
+__all__ = ["LONGEST_WISH", "BackOff"]
+
+LONGEST_WISH: Final = 3600.0
+"""Seconds of a provider's ``Retry-After`` that are heeded at most: a broken one must not hold a sender up for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +25,4 @@ class BackOff:
         """
         bound = min(self.most, self.first * 2.0 ** min(tries - 1, 32))
         jittered = bound * (0.5 + chance / 2)
-        return jittered if asked is None else max(asked, min(jittered, self.most))
+        return jittered if asked is None else max(min(asked, LONGEST_WISH), jittered)

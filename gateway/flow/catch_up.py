@@ -15,14 +15,14 @@ from gateway.telemetry import get_logger
 
 __all__ = ["Barrier", "CatchUp", "CatchUpStore", "InboundList"]
 
-_OVERLAP: Final = timedelta(minutes=10)  # texts are stored in another order than they were sent in
+_OVERLAP: Final = timedelta(minutes=10)  # a list may show a text late, and providers have clocks of their own
 
 log = get_logger("catch-up")
 
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """An account of which nothing is claimed until its list has been read. ``since``: the last inbound text that is stored."""
+    """An account of which nothing is claimed until its list has been read. ``since``: when it was last read to its end."""
 
     account: str
     raised_at: datetime
@@ -44,6 +44,14 @@ class CatchUpStore(Protocol):
 
     async def lower(self, barrier: Barrier) -> bool:
         """Take a barrier away, unless it was raised again meanwhile."""
+        ...
+
+    async def caught_up(self) -> Sequence[Barrier]:
+        """The accounts without a barrier, at this moment."""
+        ...
+
+    async def read_again(self, barrier: Barrier) -> None:
+        """The list of an account without a barrier was read to its end."""
         ...
 
     async def seen(self, account: str, provider_message_id: str) -> bool: ...
@@ -109,6 +117,13 @@ class CatchUp:
             else:
                 await self._store.lower(barrier)
         return done
+
+    async def refresh(self) -> None:
+        """Read the lists although nothing is known to be missing, without a barrier: so that a catch-up never has far to go."""
+        for account in await self._store.caught_up():
+            if account.account in self._lists:
+                await self._read(account)
+                await self._store.read_again(account)
 
     async def _read(self, barrier: Barrier) -> None:
         now = await self._store.now()

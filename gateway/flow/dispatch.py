@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -18,7 +19,7 @@ from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
-from gateway.domain.retry import BackOff
+from gateway.domain.retry import LONGEST_WISH, BackOff
 from gateway.flow.batching import Batcher
 from gateway.flow.fuse import clock
 from gateway.flow.ledger import Ledger
@@ -166,15 +167,20 @@ class Dispatch:
         self._settling: Batcher[tuple[_Marked, Outcome], Change | None] = Batcher(self._settle_batch)
         self._sending: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._left = asyncio.Event()
+        self._left.set()
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
         """Send until :meth:`stop`: claim what there is room for, mark what can start, let each request run its course."""
+        self._left.clear()
         starter = asyncio.create_task(self._start_requests(), name="dispatch-start")
         checked = renewed = clock()
         try:
             await self._survive(self._pacing.renew())
             while not self._stopping:
+                if starter.done():
+                    starter.result()  # it ends by a fault only, and without it nothing would be sent
                 self.wake.clear()
                 if clock() - renewed >= 1:
                     renewed = clock()
@@ -186,19 +192,26 @@ class Dispatch:
                 claimed = await self._claim(room) if room else []
                 if not claimed or not room:
                     await self._idle()
+            self._pacing.freed.set()
+            await starter
         finally:
             starter.cancel()
             await asyncio.gather(starter, return_exceptions=True)
+            self._left.set()
 
     async def stop(self, limit: float) -> None:
         """Claim no more, put back what has not started, and wait for what has, ``limit`` seconds at most."""
+        ends = clock() + limit
         self._stopping = True
         self.wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._left.wait()  # a claim that is being committed is in hand then, and what is being marked has begun
         unstarted = [claimed for ready in self._hands.ready.values() for claimed in ready]
         self._hands.ready.clear()
         await self._survive(self._put_back({claimed.uid: claimed.attempt for claimed in unstarted}))
         if self._sending:
-            await asyncio.wait(self._sending, timeout=limit)
+            await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
         await self._survive(self._pacing.give_back())
 
     async def _claim(self, room: Mapping[str, int]) -> list[Claimed]:
@@ -227,11 +240,11 @@ class Dispatch:
 
     async def _start_requests(self) -> None:
         """As slots fall free, mark what is ready in one batch and let its requests begin."""
-        while True:
+        while not self._stopping:
             await self._pacing.freed.wait()
             self._pacing.freed.clear()
             batch: list[Claimed] = []
-            for account, ready in self._hands.ready.items():
+            for account, ready in () if self._stopping else self._hands.ready.items():
                 count = min(self._pacing.free(account), len(ready))
                 batch += [ready.popleft() for _ in range(count)]
                 if count:
@@ -301,19 +314,29 @@ class Dispatch:
 
     async def _settle_batch(self, batch: Sequence[tuple[_Marked, Outcome]]) -> list[Change | None]:
         began = clock()
-        by_uid = {marked.claimed.uid: (marked, outcome) for marked, outcome in batch}
+        changes: dict[tuple[UUID, int], Change] = {}
+        remaining = list(batch)
+        while remaining:  # a late answer to an attempt may come beside the one to the next: each is judged on what the other left
+            by_uid: dict[UUID, tuple[_Marked, Outcome]] = {}
+            for item in remaining:
+                by_uid.setdefault(item[0].claimed.uid, item)
+            remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
+            changes |= await self._settle_round(by_uid)
+        self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
+        begun = sorted({change.uid for change in changes.values() if change.begun_at is not None})
+        if begun and (late := await self._claims.sends_after_stop(begun)):
+            self._metrics.sends_after_stop_total.inc(late)
+        return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
+
+    async def _settle_round(self, by_uid: Mapping[UUID, tuple[_Marked, Outcome]]) -> dict[tuple[UUID, int], Change]:
         chances = {uid: self._chance() for uid in by_uid}
 
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
             changes = (self._settled(message, *by_uid[uid], chances[uid], now) for uid, message in held.items())
             return [change for change in changes if change is not None]
 
-        changes = {change.uid: change for change in await self._ledger.change(by_uid, judge)}
-        self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
-        begun = [change.uid for change in changes.values() if change.begun_at is not None]
-        if begun and (late := await self._claims.sends_after_stop(begun)):
-            self._metrics.sends_after_stop_total.inc(late)
-        return [changes.get(marked.claimed.uid) for marked, _ in batch]
+        changes = await self._ledger.change(by_uid, judge)
+        return {(change.uid, by_uid[change.uid][0].claimed.attempt): change for change in changes}
 
     def _settled(self, held: Held, marked: _Marked, outcome: Outcome, chance: float, now: datetime) -> Change | None:
         wait = 0.0
@@ -333,7 +356,7 @@ class Dispatch:
             case Later(reason, code, wait, "account" | "sender" as holds, operator):
                 if operator:
                     log.error("operator_needed", account=claimed.account, code=code, reason=reason)
-                seconds = wait if wait is not None else 30.0 if operator else 1.0
+                seconds = min(wait, LONGEST_WISH) if wait is not None else 30.0 if operator else 1.0
                 await self._claims.hold(claimed.account, claimed.sender if holds == "sender" else "", seconds, reason)
             case Accepted() if change is not None and change.step == "contradicted":
                 log.error("accepted_twice", uid=str(claimed.uid))

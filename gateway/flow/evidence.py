@@ -122,12 +122,13 @@ class Evidence:
 
     async def _match(self, doubt: Doubt) -> ListedText | None:
         """The one text in the list that can be this attempt: by number, text and time, and no other message's."""
-        if doubt.rivals:
+        sent = self._lists.get(doubt.account)
+        if doubt.rivals or sent is None:
             return None
         to = self._vault.open_number(doubt.tenant, doubt.uid, doubt.to_sealed)
         body = self._vault.open_body(doubt.tenant, doubt.uid, doubt.body_sealed)
         earliest, latest = doubt.begun_at - _SKEW, doubt.begun_at + self._within
-        listed = await self._lists[doubt.account].list_sent(to, doubt.sender, earliest)
+        listed = await sent.list_sent(to, doubt.sender, earliest)
         alike = [text for text in listed if text.to == to and text.body == body and earliest <= text.created_at <= latest]
         taken = await self._doubts.claimed_elsewhere([text.provider_message_id for text in alike])
         free = [text for text in alike if text.provider_message_id not in taken]

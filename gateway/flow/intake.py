@@ -206,7 +206,7 @@ class Intake(Generic[Kind]):
     def _count(self, messages: Sequence[NewMessage], admitted: Admitted, dead: Sequence[DeadLetter]) -> None:
         results = self._metrics.intake_records_total
         results.labels(result="accepted").inc(len(admitted.new))
-        results.labels(result="duplicate").inc(len(admitted.duplicates))
+        results.labels(result="duplicate").inc(len(messages) - len(admitted.new) - len(admitted.reused))
         results.labels(result="dead_letter").inc(len(dead))
         for letter in dead:
             self._metrics.dead_letters_total.labels(reason=letter.reason).inc()

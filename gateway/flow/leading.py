@@ -41,6 +41,11 @@ class Leading:
         """Whether the name was ours at the last look and still is for a moment."""
         return self._now() < self._until
 
+    @property
+    def left(self) -> float:
+        """Seconds for which the name is surely ours; what must not outlast it ends by then."""
+        return max(0.0, self._until - self._now())
+
     async def hold(self) -> bool:
         """Whether the name is ours, asking the store about once a second. Raises StoreUnavailable."""
         now = self._now()

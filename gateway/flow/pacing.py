@@ -52,6 +52,8 @@ class Pacing:
         """Ask for the shares of the next seconds. Call about once a second; without it the room closes by itself."""
         for account, limit in self._limits.items():
             asked_at = self._now()
+            # What the answer takes away may be given to others at once: until it is here, no more may begin than it will know of.
+            self._share[account] = min(self._share[account], self.in_flight[account])
             self._share[account] = await self._store.share(account, limit, self.in_flight[account], _SHARE_SECONDS)
             # a request that begins now must have ended before others may be given this share
             self._share_until[account] = asked_at + _SHARE_SECONDS - self._request_seconds

@@ -85,8 +85,8 @@ class Outbox(Protocol):
 class Publisher(Protocol):
     """Where events go."""
 
-    async def publish(self, batch: Sequence[OutEvent]) -> Sequence[PublishResult]:
-        """An answer for each event, in order; per key, none overtakes another."""
+    async def publish(self, batch: Sequence[OutEvent], limit_seconds: float) -> Sequence[PublishResult]:
+        """An answer for each event, in order, within the limit; per key, none overtakes another. None arrives after its limit."""
         ...
 
 
@@ -148,8 +148,9 @@ class Relay:
         if not rows:
             return 0
         began = clock()
-        events = [self._event(row) for row in rows]
-        results = await self._publisher.publish(events)
+        rows, events = await self._events(rows)
+        # The next holder publishes the same: what is still on its way by then could overtake it.
+        results = await self._publisher.publish(events, self._leading.left)
         gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
         await self._outbox.remove(gone)
         for row, result in zip(rows, results, strict=True):
@@ -165,6 +166,19 @@ class Relay:
                     pass
         self._metrics.stage_seconds.labels(stage="publish").observe(clock() - began)
         return len(gone)
+
+    async def _events(self, rows: Sequence[OutboxRow]) -> tuple[list[OutboxRow], list[OutEvent]]:
+        """The rows with their events. What cannot be unsealed is parked: it must not keep all others from going out."""
+        readable, events = [], []
+        for row in rows:
+            try:
+                events.append(self._event(row))
+            except GatewayError as fault:
+                log.warning("event unreadable", why=str(fault), kind=row.kind, id=row.id)
+                await self._outbox.park([row.id], "unreadable")
+            else:
+                readable.append(row)
+        return readable, events
 
     def _event(self, row: OutboxRow) -> OutEvent:
         # Ordered by person: whatever the gateway calls one, within the tenant. What has no person is ordered by itself.

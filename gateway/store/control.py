@@ -142,6 +142,14 @@ class Control:
         """Take a barrier away, unless it was raised again meanwhile."""
         return bool(await self._rows("lower_barrier", barrier.account, barrier.raised_at))
 
+    async def caught_up(self) -> Sequence[Barrier]:
+        """The accounts without a barrier: the moment, and when their lists were last read."""
+        return [Barrier(*row.values()) for row in await self._rows("caught_up")]
+
+    async def read_again(self, barrier: Barrier) -> None:
+        """The list of an account without a barrier was read to its end."""
+        await self._rows("read_again", barrier.account, barrier.raised_at)
+
     async def seen(self, account: str, provider_message_id: str) -> bool:
         """Whether an inbound text is stored."""
         return bool(await self._database.fetch(statements("consents")["inbound"], account, provider_message_id))

@@ -55,12 +55,21 @@ select scope, tenant, name, since, actor, why from pauses order by since
 insert into catch_up (account, raised_at) select account, clock_timestamp() from unnest($1::text[]) as account
 on conflict (account) do update set raised_at = clock_timestamp()
 
+-- Since the last complete reading, not since the last text that is stored: one that came after an outage says nothing of it.
 -- name: barriers
-select c.account, c.raised_at, (select max(received_at) from inbound i where i.account = c.account) as since
-  from catch_up c where c.raised_at is not null order by c.account
+select c.account, c.raised_at, c.done_at as since from catch_up c where c.raised_at is not null order by c.account
 
 -- name: lower_barrier
-update catch_up set raised_at = null, done_at = (select gateway_now()) where account = $1 and raised_at = $2 returning account
+update catch_up set raised_at = null, done_at = raised_at + (select shift from clock)
+ where account = $1 and raised_at = $2
+returning account
+
+-- Accounts without a barrier, and when their lists were last read.
+-- name: caught_up
+select c.account, gateway_now() as raised_at, c.done_at as since from catch_up c where c.raised_at is null order by c.account
+
+-- name: read_again
+update catch_up set done_at = greatest(done_at, $2) where account = $1 and raised_at is null returning account
 
 -- name: create_token
 insert into tokens (token_hash, name, tenants, created_at) values ($1, $2, $3, (select gateway_now())) on conflict do nothing returning name

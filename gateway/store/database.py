@@ -23,22 +23,13 @@ T = TypeVar("T")
 
 _RETRIED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _TRIES: Final = 5
-_AWAY: Final = (
+_FAULTS: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a backend that was cut off inside an acquired connection: "cannot switch to state"
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DiskFullError,
-    asyncpg.OutOfMemoryError,
-    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresError,
+    UnicodeEncodeError,
 )
 _REFUSED: Final = (
     asyncpg.DataError,
@@ -93,7 +84,7 @@ class Database:
                 max_inactive_connection_lifetime=60,
                 server_settings=_SESSION,
             )
-        except (*_AWAY, asyncpg.PostgresError, ValueError) as fault:
+        except (*_FAULTS, ValueError) as fault:
             raise StoreUnavailable(f"PostgreSQL cannot be reached ({type(fault).__name__})") from None
         return self
 
@@ -103,35 +94,28 @@ class Database:
             try:
                 async with asyncio.timeout(3):
                     await self._pool.close()
-            except (TimeoutError, *_AWAY):
+            except _FAULTS:
                 self._pool.terminate()
             self._pool = None
 
     async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run ``work`` in one READ COMMITTED transaction; again, from its beginning, after a deadlock or a serialization failure."""
-        for attempt in range(1, _TRIES + 1):
-            try:
-                async with self._acquired() as session, session.transaction():
-                    return await work(session)
-            except _RETRIED as fault:
-                if attempt == _TRIES:
-                    raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
-                await asyncio.sleep(0.005 * attempt)
-            except _REFUSED as fault:
-                raise StoreRefused(f"PostgreSQL refused a value ({type(fault).__name__})") from None
-            except _AWAY as fault:
-                raise StoreUnavailable(f"PostgreSQL did not answer ({type(fault).__name__})") from None
-        raise AssertionError("unreachable")
+
+        async def transaction(session: Session) -> T:
+            async with session.transaction():
+                return await work(session)
+
+        return await self._run(transaction)
 
     async def fetch(self, statement: str, *arguments: object) -> list[Record]:
         """The rows of one statement that is a transaction of its own."""
-        return await self._alone(lambda session: session.fetch(statement, *arguments))
+        return await self._run(lambda session: session.fetch(statement, *arguments))
 
     async def execute(self, statement: str, *arguments: object) -> str:
         """Run one statement that is a transaction of its own; returns PostgreSQL's command tag."""
-        return await self._alone(lambda session: session.execute(statement, *arguments))
+        return await self._run(lambda session: session.execute(statement, *arguments))
 
-    async def _alone(self, work: Callable[[Session], Awaitable[T]]) -> T:
+    async def _run(self, work: Callable[[Session], Awaitable[T]]) -> T:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._acquired() as session:
@@ -140,13 +124,23 @@ class Database:
                 if attempt == _TRIES:
                     raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
                 await asyncio.sleep(0.005 * attempt)
-            except _REFUSED as fault:
-                raise StoreRefused(f"PostgreSQL refused a value ({type(fault).__name__})") from None
-            except _AWAY as fault:
-                raise StoreUnavailable(f"PostgreSQL did not answer ({type(fault).__name__})") from None
+            except _FAULTS as fault:
+                raise _told(fault) from None
         raise AssertionError("unreachable")
 
     def _acquired(self) -> asyncpg.pool.PoolAcquireContext[Record]:
         if self._pool is None:
             raise StoreUnavailable("PostgreSQL is not connected")
         return self._pool.acquire(timeout=5)
+
+
+def _told(fault: Exception) -> StoreRefused | StoreUnavailable:
+    """A fault of PostgreSQL's or its client's as one of ours, without its text: that holds values."""
+    kind = type(fault).__name__
+    if isinstance(fault, asyncpg.CheckViolationError) and fault.constraint_name is None:
+        # "no partition of relation found for row": nothing is wrong with the row
+        return StoreUnavailable("PostgreSQL has no partition for this day")
+    # The client's own DataError, of a value that it cannot encode, is an InterfaceError and a ValueError.
+    if isinstance(fault, _REFUSED) or (isinstance(fault, asyncpg.InterfaceError) and isinstance(fault, ValueError)):
+        return StoreRefused(f"PostgreSQL refused a value ({kind})")
+    return StoreUnavailable(f"PostgreSQL did not answer ({kind})")

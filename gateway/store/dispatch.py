@@ -88,8 +88,8 @@ class Claims:
 
         async def work(session: Session) -> list[Claimed]:
             barriers = _Barriers.of(await session.fetch(statements("dispatch")["barriers"]))
-            rooms = self._rooms(room, barriers)
-            rooms, rated = await self._paced(session, rooms, barriers.now)
+            open_routes = [route for route in self._routes.values() if barriers.open(route)]
+            rooms, rated, left = await self._paced(session, self._rooms(room, open_routes), barriers.now)
             if not rooms:
                 return []
             rows = await session.fetch(
@@ -98,6 +98,7 @@ class Claims:
                 list(rooms.values()),
                 barriers.now,
                 min(most, sum(room.values())),
+                [route.route_id for route in open_routes],
             )
             if not rows:
                 return []
@@ -107,7 +108,7 @@ class Claims:
                 (r["subject_id"], r["tenant"], r["sender"])
                 for r in await session.fetch(statements("dispatch")["under_way"], subjects)
             }
-            changes = await self._decide(session, rows, consents, busy, room, decide, barriers.now)
+            changes = await self._decide(session, rows, consents, busy, room, left, decide, barriers.now)
             await apply(session, changes, worker_id=self._worker_id, lease=self._lease, actor=self._worker_id)
             taken = {change.uid: change for change in changes if change.queue == "claim"}
             if rated:
@@ -123,40 +124,42 @@ class Claims:
 
         return await self._database.transact(work)
 
-    def _rooms(self, room: Mapping[str, int], barriers: _Barriers) -> dict[int, int]:
-        open_routes = [route for route in self._routes.values() if room.get(route.account, 0) > 0 and barriers.open(route)]
+    @staticmethod
+    def _rooms(room: Mapping[str, int], open_routes: Sequence[Route]) -> dict[int, int]:
+        asked = [route for route in open_routes if room.get(route.account, 0) > 0]
         # in a new order each time: an account's room goes to those asked first
-        random.shuffle(open_routes)
-        return {route.route_id: room[route.account] for route in open_routes}
+        random.shuffle(asked)
+        return {route.route_id: room[route.account] for route in asked}
 
     async def _paced(
         self, session: Session, rooms: dict[int, int], now: datetime
-    ) -> tuple[dict[int, int], Mapping[tuple[str, str], float]]:
-        """Cut the rooms of senders that have a rate down to what it allows now; their rows stay locked until the claim commits."""
+    ) -> tuple[dict[int, int], Mapping[tuple[str, str], float], dict[tuple[str, str], int]]:
+        """Cut the rooms of senders that have a rate down to what it allows now; their rows stay locked until the claim commits.
+
+        Returns the rooms, the rates, and what each rate leaves: parts of a sender, requests of an account. Routes that share a rate
+        may each find as much as it leaves; who gets it is decided message by message.
+        """
         routes = [self._routes[route_id] for route_id in rooms]
         rated = {(route.account, route.sender): route.per_second for route in routes if route.per_second is not None}
         rated |= {
             (account, ""): rate for account, rate in self._account_rates.items() if any(r.account == account for r in routes)
         }
         if not rated:
-            return rooms, {}
+            return rooms, {}, {}
         accounts, senders = zip(*sorted(rated), strict=True)
         rows = await session.fetch(statements("dispatch")["lock_paces"], list(accounts), list(senders))
-        allowed = {}
+        left = dict.fromkeys(rated, 0)
         for row in rows:
             sender = (row["account"], row["sender"])
             since = now - max(row["next_at"], now - _BURST)
-            allowed[sender] = 0 if since < timedelta() else 1 + int(since.total_seconds() * rated[sender])
+            left[sender] = 0 if since < timedelta() else 1 + int(since.total_seconds() * rated[sender])
         cut = {}
         for route_id, room in rooms.items():
             route = self._routes[route_id]
-            limits = [limit for limit in ((route.account, route.sender), (route.account, "")) if limit in rated]
-            granted = min([room, *(allowed.get(limit, 0) for limit in limits)])
-            for limit in limits:
-                allowed[limit] = allowed.get(limit, 0) - granted  # several programmes may share a sender
+            granted = min(room, left.get((route.account, route.sender), room), left.get((route.account, ""), room))
             if granted > 0:
                 cut[route_id] = granted
-        return cut, rated
+        return cut, rated, left
 
     async def _move_paces(self, session: Session, rows: Sequence[Record], rated: Mapping[tuple[str, str], float]) -> None:
         used: Counter[tuple[str, str]] = Counter()
@@ -183,12 +186,13 @@ class Claims:
         consents: Mapping[bytes, Sequence[Consent]],
         busy: set[tuple[bytes, str, str]],
         room: Mapping[str, int],
+        left: dict[tuple[str, str], int],
         decide: Callable[[Asked, Facts, datetime], Decision],
         now: datetime,
     ) -> list[Change]:
         changes: list[Change] = []
         ends: dict[UUID, tuple[Queued, Decision]] = {}
-        left = dict(room)
+        slots = dict(room)
         for row in rows:
             person = (row["subject_id"], row["tenant"], row["sender"])
             route = self._routes[row["route_id"]]
@@ -199,9 +203,8 @@ class Claims:
             decision = decide(asked, Facts(self._policies.get(row["tenant"], ""), consents.get(row["subject_id"], ())), now)
             if decision.verdict in ("block", "expire"):
                 ends[row["uid"]] = queued, decision
-            elif row["alone"] and person not in busy and left[route.account] > 0 and decision.verdict == "send":
+            elif row["alone"] and person not in busy and decision.verdict == "send" and self._take(row, route, slots, left):
                 busy.add(person)
-                left[route.account] -= 1
                 changes.append(claim(queued, decision))
         if ends:
             for uid, message in (await lock_messages(session, sorted(ends))).items():
@@ -209,6 +212,19 @@ class Claims:
                 state = State.BLOCKED if decision.verdict == "block" else State.EXPIRED
                 changes.append(end(message, queued, state, decision.reason, decision.rule, decision.policy))
         return changes
+
+    @staticmethod
+    def _take(row: Record, route: Route, slots: dict[str, int], left: dict[tuple[str, str], int]) -> bool:
+        """Take a slot of the account and what the rates must give for one message; False when something has run out."""
+        by_sender, by_account = (route.account, route.sender), (route.account, "")
+        if slots[route.account] <= 0 or left.get(by_sender, 1) <= 0 or left.get(by_account, 1) <= 0:
+            return False
+        slots[route.account] -= 1
+        if by_sender in left:
+            left[by_sender] -= row["parts"]  # a text of many parts may take more than is left: the next waits the longer
+        if by_account in left:
+            left[by_account] -= 1
+        return True
 
     @staticmethod
     def _queued(row: Record, route: Route) -> Queued:

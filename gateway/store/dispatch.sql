@@ -2,7 +2,7 @@
 
 -- Locks the senders that have a rate, in order, and tells how many parts each may send now.
 -- name: lock_paces
-select p.account, p.sender, p.next_at
+select p.account, p.sender, greatest(p.next_at, 'epoch') as next_at -- the client has no zoned form of -infinity
   from paces p
  where (p.account, p.sender) in (select * from unnest($1::text[], $2::text[]))
  order by p.account, p.sender
@@ -16,7 +16,8 @@ update paces p set next_at = greatest(p.next_at, (select gateway_now()) - make_i
 
 -- The heads of people's lanes that are due, route by route, each with its room. Locked rows are skipped, never waited for.
 -- An earlier message of the same person, tenant and category holds its lane while it is due, under way, or backing off; a
--- message of the same person under way by the same sender holds them all. LIMIT stands in a lateral subquery: in a plain
+-- message of the same person under way by the same sender holds them all. One that waits for its route ($5: those that are open)
+-- holds nothing: a paused programme, or one that the policy has no more, does not stop the others. LIMIT stands in a lateral subquery: in a plain
 -- "in (select … limit …)" the planner claimed thousands.
 -- name: lock_candidates
 with locked as materialized (
@@ -31,7 +32,8 @@ with locked as materialized (
           select 1 from queue e
            where e.subject_id = q.subject_id and e.tenant = q.tenant
              and (e.state <> 'waiting' and e.sender = q.sender
-                  or e.category = q.category and e.uid < q.uid and (e.due_at <= $3 or e.lane_until > $3 or e.state <> 'waiting')))
+                  or e.category = q.category and e.uid < q.uid
+                      and (e.due_at <= $3 and e.route_id = any($5::int[]) or e.lane_until > $3 or e.state <> 'waiting')))
       order by q.due_at, q.uid
       limit room.free
         for update of q skip locked) q
@@ -66,7 +68,7 @@ select m.uid, m.to_sealed, b.sealed as body_sealed, m.trace
   join messages m on m.uid = wanted.uid
   join bodies b on b.uid = wanted.uid
 
--- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, its lease not over. Only what is marked may go on
+-- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, neither its lease nor its time over. Only what is marked may go on
 -- the wire; the mark brings a new lease, so that STOP waits at most one.
 -- name: mark
 with mine as materialized (
@@ -74,6 +76,7 @@ with mine as materialized (
     from unnest($1::uuid[], $2::int[]) as claimed(uid, attempt)
     join queue q on q.uid = claimed.uid
    where q.attempt = claimed.attempt and q.worker_id = $3 and q.state = 'claimed' and q.lease_until > (select gateway_now())
+     and q.expires_at > (select gateway_now())
    order by q.uid
      for update of q
 )

@@ -89,7 +89,10 @@ class Admission:
             new = [message for message in messages if message.uid in admitted.new]
             await insert_messages(session, [_row(message) for message in new], self._actor)
             await insert_opt_ins(
-                session, [message for message in new if message.opt_in is not None], self._person_key, self._actor
+                session,
+                sorted((message for message in new if message.opt_in is not None), key=lambda one: one.subject_id or b""),
+                self._person_key,
+                self._actor,
             )
             if admitted.duplicates:
                 await session.execute(statements("intake")["tell_again"], list(admitted.duplicates))

@@ -182,6 +182,8 @@ create table outbox (
   parked text                             -- why the broker will never take it
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 
+-- A record that is read again is kept once; one with another content is another, though its place be the same: offsets begin anew
+-- when a topic is made anew.
 create table dead_letters (
   topic text not null,
   partition integer not null,
@@ -194,7 +196,7 @@ create table dead_letters (
   length integer not null,
   sha256 bytea not null,
   sealed bytea,                           -- null where the payload was too large to keep
-  primary key (topic, partition, record_offset)
+  primary key (topic, partition, record_offset, sha256)
 );
 
 -- The ways out: a sender of a programme with a provider account.
