@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from gateway.app.offspring import ending_with_parent
 from gateway.app.process import Role
+from gateway.app.running import Running
 from gateway.app.wiring import topics_wanted
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import apply
@@ -43,6 +45,7 @@ class Embedded:
         self._broker: EmbeddedBroker | None = None
         self._postgres: EmbeddedPostgres | None = None
         self._carrier: subprocess.Popen[bytes] | None = None
+        self._running: Running | None = None
         self.environment: dict[str, str] = {}
         self.addresses: dict[str, str] = {}
 
@@ -73,6 +76,8 @@ class Embedded:
             raise SettingsError(
                 f"settings: {' and '.join(needed)} must be set for --role {self._role}: only a whole gateway embeds its own"
             )
+        if needed or not settings.accounts:
+            self._running = self._stack.enter_context(Running(settings.state_directory))
         if settings.database_url is None:
             self._start_postgres(settings.state_directory / "postgresql")
         if settings.kafka.servers is None:
@@ -96,6 +101,8 @@ class Embedded:
         asyncio.run(_make_topics(self._settings, servers))
         self.environment["GATEWAY_KAFKA__SERVERS"] = servers
         self.environment["GATEWAY_KAFKA__IDEMPOTENT"] = "false"
+        # this broker lets the first member wait for others for half of it
+        self.environment.setdefault("GATEWAY_KAFKA__SESSION_SECONDS", "2")
         self.addresses["kafka"] = servers
 
     def _start_carrier(self) -> None:
@@ -111,7 +118,12 @@ class Embedded:
             arguments += ["--account", f"{sid}:{_TOKEN}"]
         # The simulator takes one webhook for all its accounts; with several, texts are injected with the account's own.
         arguments += ["--inbound-url", f"{public_url}/webhooks/twilio/{aliases[0]}/inbound"]
-        self._carrier = subprocess.Popen([sys.executable, "-m", "gateway.simulator", *arguments], stdout=subprocess.PIPE)
+        self._carrier = subprocess.Popen(
+            [sys.executable, "-m", "gateway.simulator", *arguments],
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C in a terminal is for the gateway, which ends its carrier last
+            preexec_fn=ending_with_parent(),  # noqa: PLW1509 -- this parent has no threads
+        )
         self._stack.callback(_end, self._carrier)
         assert self._carrier.stdout is not None
         line = self._carrier.stdout.readline().decode()
@@ -123,6 +135,11 @@ class Embedded:
             self.environment |= {f"{prefix}ACCOUNT_SID": sid, f"{prefix}AUTH_TOKEN": _TOKEN, f"{prefix}API_BASE": address}
         self.environment |= {"GATEWAY_PUBLIC_URL": public_url, "GATEWAY_WEB_PORT": str(web_port)}
         self.addresses["carrier"] = address
+
+    def tell(self) -> None:
+        """Let commands on this machine find what is embedded."""
+        if self._running is not None:
+            self._running.tell(self.environment)
 
     def check(self) -> None:
         """Raises GatewayError when an embedded server has died: the broker's topics are gone with it."""

@@ -95,12 +95,15 @@ class _Process:
         async def on_gap(gap: Gap) -> None:
             count = gap.next_offset - gap.first_offset
             log.error("records were not read", why=gap.why, partition=gap.partition, first=gap.first_offset, count=max(count, 0))
+            # first what may fail: it is called again then
+            await self._parts.control.note_gap(gap.topic, gap.partition, gap.first_offset, gap.next_offset, gap.why)
             if gap.why == "retention":
                 self._parts.metrics.consumer_lost_records_total.inc(count)
-            await self._parts.control.note_gap(gap.topic, gap.partition, gap.first_offset, gap.next_offset, gap.why)
 
         kafka = self._settings.kafka
-        source = RecordSource(broker_address(self._settings), kafka.topics.outbound, kafka.group, on_gap=on_gap)
+        source = RecordSource(
+            broker_address(self._settings), kafka.topics.outbound, kafka.group, on_gap=on_gap, session_timeout=kafka.session_seconds
+        )
         await source.start()
         self._checks.append(Check("kafka", _answers(source.lag)))
         return source

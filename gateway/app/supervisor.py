@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.app.embedded import Embedded
+from gateway.app.offspring import ending_with_parent
 from gateway.app.process import Role
 from gateway.domain.errors import GatewayError
 from gateway.settings import Settings
@@ -70,7 +71,7 @@ class _Family:
             [sys.executable, "-m", "gateway", *self._arguments, "run", "--role", child.role, "--child", "--ready-fd", str(told)],
             env=environment,
             pass_fds=[told],
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 -- this parent has no threads
+            preexec_fn=ending_with_parent(),  # noqa: PLW1509 -- this parent has no threads
         )
         os.close(told)
         child.ready = ready
@@ -130,14 +131,6 @@ class _Failed(GatewayError):
         self.code = code
 
 
-def _end_with_parent() -> None:
-    """PR_SET_PDEATHSIG: a parent that is killed takes its processes with it, so that none goes on unminded."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[dict[str, bool]]:
     told = {"stop": False}
@@ -174,6 +167,7 @@ def supervise(
                 family.await_ready(child, lambda: told["stop"])
             if not told["stop"]:
                 ports = children[0].ports
+                embedded.tell()
                 tell(Started({**embedded.addresses, **_addresses(settings, ports)}, embedded.started))
             while not told["stop"]:
                 family.mind()

@@ -99,6 +99,9 @@ class Kafka(Section):
     key_file: FilePath | None = setting(None, "PEM file of its key.", example="/etc/kafka/tls.key")
     client_id: str = setting("sms-gateway", "Our name in the brokers' logs and quotas.", min_length=1, max_length=100)
     group: str = setting("sms-gateway", "Consumer group whose members share the intake.", min_length=1, max_length=200)
+    session_seconds: float = setting(
+        10.0, "After how long a worker that was killed loses its partitions to others.", unit="s", ge=1, le=300
+    )
     idempotent: bool = setting(True, "Whether to produce idempotently; the embedded broker can't and ignores this.")
     topics: Topics = setting(Topics(), "Names of the topics.")
 

@@ -1,0 +1,62 @@
+"""What must hold of servers that are not embedded before the gateway starts: a clear refusal now, not a riddle later."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.app.process import Role
+from gateway.app.wiring import broker_address, topics_wanted
+from gateway.bus.topics import TopicFacts, describe
+from gateway.domain.errors import GatewayError
+from gateway.settings import Settings
+from gateway.store.migrate import pending
+
+__all__ = ["NotReady", "check_servers"]
+
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+class NotReady(GatewayError):
+    """A server lacks something that the gateway stands on; the text names the command that makes it."""
+
+
+async def check_servers(settings: Settings, role: Role) -> list[str]:
+    """Refuse a database without this version's schema, missing topics, and an input topic that outlives its message ids.
+
+    Returns what an operator should know but may live with. Raises NotReady, StoreUnavailable, BrokerUnavailable.
+    """
+    if settings.database_url is not None:
+        missing = await pending(settings.database_url.get_secret_value())
+        if missing:
+            raise NotReady(f"the database lacks {', '.join(missing)}: run `gateway migrate`")
+    if role not in ("all", "worker", "relay"):
+        return []
+    if settings.kafka.servers is None:
+        return ["the embedded broker keeps no record past its end and does not enforce retention: it is not checked"]
+    return await _check_topics(settings)
+
+
+async def _check_topics(settings: Settings) -> list[str]:
+    names = [spec.name for spec in topics_wanted(settings)]
+    there = await describe(broker_address(settings), names)
+    absent = [name for name in names if name not in there]
+    if absent:
+        raise NotReady(f"Kafka has no topic {', '.join(absent)}: run `gateway topics apply`")
+    outbound = there[settings.kafka.topics.outbound]
+    longest = outbound.longest_ms
+    window = settings.message_id_window_days
+    if longest is None or longest > window * _DAY_MS:
+        kept = "for ever" if longest is None else f"up to {longest / _DAY_MS:.3g} days (retention.ms and segment.ms)"
+        raise NotReady(
+            f"the topic {outbound.name} keeps records {kept}, longer than message ids are remembered"
+            f" (message_id_window_days, {window}): a record read again could be sent twice; run `gateway topics apply`"
+        )
+    return [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
+
+
+def _at_risk(facts: TopicFacts) -> str:
+    if facts.replication < 2:
+        return "one replica: what the broker's disk loses is lost"
+    if facts.min_insync_replicas < 2:
+        return "min.insync.replicas is 1: an event may be acknowledged that one broker alone holds"
+    return ""
