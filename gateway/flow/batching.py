@@ -46,7 +46,9 @@ class Batcher(Generic[Item, Answer]):
 
     async def _serve(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._work([item for item, _ in batch])
+            answers = list(await self._work([item for item, _ in batch]))
+            if len(answers) != len(batch):
+                raise AssertionError(f"{len(answers)} answers to {len(batch)} items")
         except BaseException as fault:
             for _, answer in batch:
                 if not answer.done():
