@@ -45,7 +45,12 @@ async def _part(part: str, found: Stage, count: int) -> Figures:
     if part == "stop":
         return await stop_in_force(found, 0)
     figures: Figures = {}
-    runs = (("", 0, "final", 1), ("_without_callbacks", 0, "none", 1), ("_at_100ms", 100, "final", 1), ("_2_workers", 0, "final", 2))
+    runs = (
+        ("", 0, "final", 1),
+        ("_without_callbacks", 0, "none", 1),
+        ("_at_100ms", 100, "final", 1),
+        ("_2_workers", 0, "final", 2),
+    )
     for number, (name, latency_ms, callbacks, workers) in enumerate(runs):
         run = await sends(found, number * (count + 1000), count, latency_ms=latency_ms, callbacks=callbacks, workers=workers)
         figures[f"sends_per_second{name}"] = run["per_second"]

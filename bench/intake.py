@@ -92,4 +92,4 @@ if __name__ == "__main__":
     import json
 
     work = gateway if sys.argv[1] == "gateway" else floor
-    print(json.dumps(uvloop.run(work(int(sys.argv[2])))))  # noqa: T201 -- read by the bench
+    print(json.dumps(uvloop.run(work(int(sys.argv[2])))))

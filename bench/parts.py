@@ -65,7 +65,18 @@ async def floors(stage: Stage, count: int = 20_000) -> Figures:
 
 async def sends(stage: Stage, first: int, count: int, *, latency_ms: int, callbacks: str, workers: int = 1) -> Figures:
     """Texts accepted a second, end to end: from a topic that holds them to the carrier's book; events published meanwhile."""
-    arguments = ["--keep", "counts", "--callbacks", callbacks, "--latency-ms", str(latency_ms), "--sent-ms", "5", "--final-ms", "10"]
+    arguments = [
+        "--keep",
+        "counts",
+        "--callbacks",
+        callbacks,
+        "--latency-ms",
+        str(latency_ms),
+        "--sent-ms",
+        "5",
+        "--final-ms",
+        "10",
+    ]
     async with stage.carrier(*arguments) as carrier, stage.gateway("--workers", str(workers)) as parent:
         # a first hundred warms every part up
         await stage.publish(100, first=first)
@@ -92,41 +103,41 @@ async def sends(stage: Stage, first: int, count: int, *, latency_ms: int, callba
 
 async def _all_told(stage: Stage) -> None:
     async with asyncio.timeout(180):
-        while await stage.count("select (select count(*) from queue) + (select count(*) from outbox)"):
+        while await stage.count("select (select count(*) from queue) + (select count(*) from outbox)"):  # noqa: ASYNC110 -- the state is in PostgreSQL
             await asyncio.sleep(0.05)
 
 
 async def stop_in_force(stage: Stage, first: int, stops: int = 200) -> Figures:
     """From a STOP's webhook to its answer, which says that it is in force, while the gateway sends as fast as it can."""
-    async with stage.carrier("--keep", "counts", "--callbacks", "final", "--sent-ms", "5", "--final-ms", "10") as carrier:
-        async with stage.gateway() as _:
-            await stage.publish(100, first=first)
-            await carrier.get("/stats?accepted=100&within=60")
-            done = asyncio.Event()
+    arguments = ("--keep", "counts", "--callbacks", "final", "--sent-ms", "5", "--final-ms", "10")
+    async with stage.carrier(*arguments) as carrier, stage.gateway():
+        await stage.publish(100, first=first)
+        await carrier.get("/stats?accepted=100&within=60")
+        done = asyncio.Event()
 
-            async def load() -> None:
-                start = first + 100
-                while not done.is_set():
-                    waiting = await stage.count("select count(*) from queue")
-                    if waiting < 4000:
-                        await stage.publish(4000, first=start)
-                        start += 4000
-                    await asyncio.sleep(0.1)
+        async def load() -> None:
+            start = first + 100
+            while not done.is_set():
+                waiting = await stage.count("select count(*) from queue")
+                if waiting < 4000:
+                    await stage.publish(4000, first=start)
+                    start += 4000
+                await asyncio.sleep(0.1)
 
-            loading = asyncio.create_task(load())
-            await carrier.get("/stats?accepted=2000&within=60")
-            chance = random.Random(1)  # noqa: S311 -- whom a bench picks is no secret
-            took = []
-            for _ in range(stops):
-                text = {"from": person(first + chance.randrange(8000)), "to": SENDER, "body": "STOP"}
-                answer = await carrier.post("/inbound", text)
-                hook = answer["webhooks"][0]
-                if hook["status"] != 200:
-                    raise RuntimeError(f"the webhook answered {hook['status']}")
-                took.append(hook["ms"])
-                await asyncio.sleep(0.02)
-            done.set()
-            await loading
+        loading = asyncio.create_task(load())
+        await carrier.get("/stats?accepted=2000&within=60")
+        chance = random.Random(1)
+        took = []
+        for _ in range(stops):
+            text = {"from": person(first + chance.randrange(8000)), "to": SENDER, "body": "STOP"}
+            answer = await carrier.post("/inbound", text)
+            hook = answer["webhooks"][0]
+            if hook["status"] != 200:
+                raise RuntimeError(f"the webhook answered {hook['status']}")
+            took.append(hook["ms"])
+            await asyncio.sleep(0.02)
+        done.set()
+        await loading
     return {
         "stop_in_force_p50_ms": round(percentile(took, 0.5), 1),
         "stop_in_force_p99_ms": round(percentile(took, 0.99), 1),

@@ -53,8 +53,8 @@ _BODY: Final = "Your order {} has left our warehouse and should be with you tomo
 
 
 def person(number: int) -> str:
-    """The number of one of a million people."""
-    return f"+1{200 + number // 10_000 % 700}{201 + number // 1_000_000 % 700}{number % 10_000:04d}"
+    """The number of one of six million people, all in area code 202."""
+    return f"+1202{220 + number // 10_000 % 600}{number % 10_000:04d}"
 
 
 @dataclass(slots=True)
@@ -78,7 +78,10 @@ class Stage:
         await publisher.start()
         try:
             for start in range(first, first + count, 2000):
-                events = [_event(topic or self.settings.kafka.topics.outbound, n) for n in range(start, min(start + 2000, first + count))]
+                events = [
+                    _event(topic or self.settings.kafka.topics.outbound, n)
+                    for n in range(start, min(start + 2000, first + count))
+                ]
                 results = await publisher.publish(events)
                 if not all(isinstance(result, Acknowledged) for result in results):
                     raise RuntimeError("the broker did not take what was published")
@@ -106,7 +109,9 @@ class Stage:
     async def carrier(self, *arguments: str) -> AsyncIterator[CarrierProcess]:
         """A simulated carrier, with the settings pointed at it."""
         base = f"http://127.0.0.1:{self.web_port}/webhooks/twilio/main/inbound"
-        async with carrier_process(["--account", f"{ACCOUNT_SID}:{TOKEN}", "--inbound-url", base, "--no-suffixes", *arguments]) as carrier:
+        async with carrier_process(
+            ["--account", f"{ACCOUNT_SID}:{TOKEN}", "--inbound-url", base, "--no-suffixes", *arguments]
+        ) as carrier:
             self.environment["GATEWAY_ACCOUNTS__MAIN__API_BASE"] = carrier.url
             yield carrier
 
@@ -165,9 +170,10 @@ def stage() -> Iterator[Stage]:
         policies = folder / "policies"
         policies.mkdir()
         (policies / "bench.yaml").write_text(_POLICY)
-        with EmbeddedPostgres(folder / "postgresql", settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as postgres, EmbeddedBroker(
-            folder / "broker"
-        ) as broker:
+        with (
+            EmbeddedPostgres(folder / "postgresql", settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as postgres,
+            EmbeddedBroker(folder / "broker") as broker,
+        ):
             asyncio.run(migrate(postgres.url))
             web_port, admin_port = free_port(), free_port()
             environment = {

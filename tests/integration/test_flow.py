@@ -8,7 +8,8 @@ from pathlib import Path
 from gateway.domain.outcome import Accepted, Later, OptedOut, Refused, Unknown
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Receipt
-from tests.integration.world import Carrier, open_world, until
+from tests.integration.world import Carrier, World, open_world
+from tests.support import until
 
 
 async def test_a_message_is_sent_once_and_told(database_url: str, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ async def test_a_stop_blocks_what_waits_and_is_confirmed_once(database_url: str,
 
 
 async def test_a_later_outcome_waits_and_is_tried_again(database_url: str, tmp_path: Path) -> None:
-    answers = [Later(Reason.RATE_LIMITED, "20429", wait=0.01), Accepted("SM" + "a" * 32, 1)]
+    answers: list[Later | Accepted] = [Later(Reason.RATE_LIMITED, "20429", wait=0.01), Accepted("SM" + "a" * 32, 1)]
 
     async def answer(_text: object) -> Later | Accepted:
         return answers.pop(0)
@@ -89,10 +90,10 @@ async def test_a_refusal_ends_and_an_opt_out_is_learned(database_url: str, tmp_p
         assert (await world.states())["c"] == "blocked"
 
 
-async def _is(world: object, message_id: str, state: str) -> bool:
-    return (await world.states()).get(message_id) == state  # type: ignore[attr-defined]
+async def _is(world: World, message_id: str, state: str) -> bool:
+    return (await world.states()).get(message_id) == state
 
 
-async def _sent(world: object, count: int) -> bool:
+async def _sent(world: World, count: int) -> bool:
     await asyncio.sleep(0)
-    return len(world.carrier.sent) >= count  # type: ignore[attr-defined]
+    return len(world.carrier.sent) >= count

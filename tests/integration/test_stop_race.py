@@ -233,24 +233,23 @@ async def test_no_request_begins_once_a_stop_is_in_force(database_url: str, tmp_
 @asynccontextmanager
 async def _without(safeguard: str) -> AsyncIterator[None]:
     """Take one safeguard out of the code."""
-    consents = dict(statements("consents"))
     match safeguard:
         case "claim reads consent":
             with patch("gateway.store.dispatch.consents_of", _nothing):
                 yield
-            return
         case "stop blocks what waits":
             with patch.object(Consents, "block", _no_changes):
                 yield
-            return
         case "only what is marked is sent":
             with patch.object(Claims, "mark", _all_marked):
                 yield
-            return
         case "stop waits for what is marked":
+            consents = dict(statements("consents"))
             consents["under_way"] = "select count(*) from queue where false and subject_id = $1 and tenant = $2 and $3 = $4"
-    with patch("gateway.store.consents.statements", lambda name: consents if name == "consents" else statements(name)):
-        yield
+            with patch("gateway.store.consents.statements", lambda name: consents if name == "consents" else statements(name)):
+                yield
+        case _:
+            raise AssertionError(f"no such safeguard: {safeguard}")
 
 
 async def _nothing(_session: object, _subjects: object) -> dict[bytes, Any]:

@@ -23,6 +23,9 @@ from gateway.flow.dispatch import Dispatch
 from gateway.flow.intake import Intake
 from gateway.settings import Settings, load
 from gateway.store.intake import Admission
+from tests.support import until
+
+__all__ = ["Carrier", "World", "open_world", "raw_record", "settings_for", "until"]
 
 POLICIES = {
     "shop": """
@@ -212,10 +215,3 @@ async def open_world(database_url: str, folder: Path, carrier: Carrier | None = 
         carrier = carrier or Carrier()
         parts.providers = {"main": carrier}  # type: ignore[dict-item] # a provider is what answers like one
         yield World(parts, carrier)
-
-
-async def until(condition: Callable[[], Awaitable[object]], limit: float = 15.0) -> None:
-    """Wait until a condition holds, looking again as often as the machine allows, ``limit`` seconds at most."""
-    async with asyncio.timeout(limit):
-        while not await condition():
-            await asyncio.sleep(0.005)
