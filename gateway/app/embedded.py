@@ -114,10 +114,8 @@ class Embedded:
         aliases = sorted({route.account for route in load_policies(settings.policies_directory).routes()})
         arguments = ["--port", "0", "--keep", "messages"]
         accounts = {alias: f"{_SID}{number:04d}" for number, alias in enumerate(aliases, start=1)}
-        for sid in accounts.values():
-            arguments += ["--account", f"{sid}:{_TOKEN}"]
-        # The simulator takes one webhook for all its accounts; with several, texts are injected with the account's own.
-        arguments += ["--inbound-url", f"{public_url}/webhooks/twilio/{aliases[0]}/inbound"]
+        for alias, sid in accounts.items():
+            arguments += ["--account", f"{sid}:{_TOKEN}", "--inbound-url", f"{sid}={public_url}/webhooks/twilio/{alias}/inbound"]
         self._carrier = subprocess.Popen(
             [sys.executable, "-m", "gateway.simulator", *arguments],
             stdout=subprocess.PIPE,

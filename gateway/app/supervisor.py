@@ -105,10 +105,16 @@ class _Family:
                 child.again_at = now + child.wait
                 log.error("process ended, started anew", role=child.role, code=code, seconds=round(child.wait, 1))
                 child.process = None
-            if child.process is None and now >= child.again_at:
                 if child.ready is not None:
                     os.close(child.ready)
+                    child.ready = None
+            if child.process is None and now >= child.again_at:
                 self.start(child)
+            if child.ready is not None and select.select([child.ready], [], [], 0)[0] and (said := os.read(child.ready, 4096)):
+                os.close(child.ready)
+                child.ready = None
+                child.ports = json.loads(said)
+                log.info("process serves again", role=child.role, **child.ports)
 
     def stop(self, seconds: float) -> None:
         """SIGTERM to all, SIGKILL to who has not left within ``seconds``."""

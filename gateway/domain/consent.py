@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["EVERY_TENANT", "Consent", "ConsentKey", "Reach", "Scope", "Standing", "standing", "undoes"]
+__all__ = ["EVERY_TENANT", "Consent", "ConsentKey", "Reach", "Scope", "Standing", "meet", "standing", "undoes"]
 
 EVERY_TENANT = "*"
 
@@ -74,6 +74,15 @@ def covers(key: ConsentKey, reach: Reach) -> bool:
         case Scope.SENDER:
             # A message whose sender is not chosen yet may still leave by this one; the claim asks again when it is.
             return key.name == reach.sender
+
+
+def meet(one: ConsentKey, other: ConsentKey) -> bool:
+    """Whether some message may be covered by both. A sender and a programme of one tenant may meet: programmes share senders."""
+    if Scope.ALL in (one.scope, other.scope):
+        return True
+    if one.tenant != other.tenant:
+        return False
+    return one.scope is not other.scope or one.name == other.name
 
 
 def standing(consents: Iterable[Consent], reach: Reach) -> Standing:

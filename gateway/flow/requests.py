@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope
@@ -43,16 +44,18 @@ class ConsentRequests:
         self._hasher = hasher
         self._source = source
 
-    async def opt_out(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str) -> OptedOut:
-        """Opt a person out, and wait until that is in force, as long as a STOP may take."""
-        result = await self._stop.opt_out(OptOut(self._key(tenant, number, scope, name), self._source, None, actor=actor))
+    async def opt_out(
+        self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str, stated_at: datetime | None = None
+    ) -> OptedOut:
+        """Opt a person out, and wait until that is in force, as long as a STOP may take. ``stated_at`` None means now."""
+        result = await self._stop.opt_out(OptOut(self.key(tenant, number, scope, name), self._source, stated_at, actor=actor))
         return OptedOut(in_force=result is not None and result.in_force)
 
     async def opt_in(
         self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str, proof: OptInProof
     ) -> Granted:
-        """Opt a person in on this proof, unless an opt-out stands that may have been said later."""
-        key = self._key(tenant, number, scope, name)
+        """Opt a person in on this proof, unless an opt-out stands that may have been said later; an import undoes none at all."""
+        key = self.key(tenant, number, scope, name)
         now = await self._conversation.now()
         if proof.at > now:
             return Granted(granted=False, why="proof_from_the_future")
@@ -69,7 +72,8 @@ class ConsentRequests:
         """All that is on record of a person."""
         return list(await self._conversation.consents(self._hasher.subject_id(number)))
 
-    def _key(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str) -> ConsentKey:
+    def key(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str) -> ConsentKey:
+        """What a consent of this reach is kept under."""
         subject_id = self._hasher.subject_id(number)
         if tenant is None or scope is Scope.ALL:
             return ConsentKey(subject_id, EVERY_TENANT, Scope.ALL)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from gateway.domain.changes import Change, end
-from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope, undoes
+from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope, meet, undoes
 from gateway.domain.events import ConsentEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.reasons import Reason
@@ -269,23 +269,20 @@ async def _opt_in(session: Session, opt_in: OptIn, person_key: Callable[[str, by
     key = opt_in.key
     standing = [_consent(row) for row in await session.fetch(statements("consents")["lock_consents"], key.subject_id)]
     outs = [consent for consent in standing if consent.status == "out" and _within(consent.key, key)]
-    if any(not undoes(opt_in.stated_at, consent) for consent in outs):
-        await _audit(
-            session,
-            _tenant(key),
-            "opt_in_not_proven",
-            actor=opt_in.actor,
-            subject_id=key.subject_id,
-            evidence=opt_in.source,
-            rule=f"{key.scope}:{key.name}",
-        )
+    # An import undoes no opt-out, whatever date it bears: a list may be older than it says.
+    kept = opt_in.source == "import" and any(consent.status == "out" and meet(consent.key, key) for consent in standing)
+    if kept or any(not undoes(opt_in.stated_at, consent) for consent in outs):
+        await _not_proven(session, opt_in)
         return False
-    for undone in {consent.key for consent in outs} | {key}:
+    for undone in (key, *(consent.key for consent in outs if consent.key != key)):
         sealed = opt_in.proof_sealed if undone == key else None
         row = await session.fetchrow(
             statements("consents")["write_opt_in"], *_parts(undone), opt_in.source, opt_in.stated_at, sealed, opt_in.proof_uid
         )
-        assert row is not None
+        if row is None:  # the first, before anything is written; the others are locked
+            assert undone == key
+            await _not_proven(session, opt_in)
+            return False
         told = {**dict(row), "source": opt_in.source, "stated_at": opt_in.stated_at, "in_force_at": None}
         await _tell(session, undone, told, "in", person_key)
         await _audit(
@@ -299,6 +296,19 @@ async def _opt_in(session: Session, opt_in: OptIn, person_key: Callable[[str, by
             rule=f"{undone.scope}:{undone.name}",
         )
     return True
+
+
+async def _not_proven(session: Session, opt_in: OptIn) -> None:
+    key = opt_in.key
+    await _audit(
+        session,
+        _tenant(key),
+        "opt_in_not_proven",
+        actor=opt_in.actor,
+        subject_id=key.subject_id,
+        evidence=opt_in.source,
+        rule=f"{key.scope}:{key.name}",
+    )
 
 
 def _within(narrow: ConsentKey, wide: ConsentKey) -> bool:

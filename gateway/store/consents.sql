@@ -68,6 +68,7 @@ select subject_id, tenant, scope, name, version from consents
 select subject_id, tenant, scope, name, status, version, stated_at, in_force_at
   from consents where subject_id = $1 order by tenant, scope, name for update
 
+-- Nothing comes back when an opt-out stands that was written since the person's rows were locked: there may have been none to lock.
 -- name: write_opt_in
 insert into consents as c (subject_id, tenant, scope, name, status, version, source, stated_at, written_at, proof_sealed, proof_uid)
 values ($1, $2, $3, $4, 'in', 1, $5, $6, (select gateway_now()), $7, $8)
@@ -75,6 +76,7 @@ on conflict (subject_id, tenant, scope, name) do update
    set status = 'in', version = c.version + 1, source = excluded.source, stated_at = excluded.stated_at,
        written_at = excluded.written_at, in_force_at = null, reply = null,
        proof_sealed = excluded.proof_sealed, proof_uid = excluded.proof_uid
+ where c.status = 'in' or (c.stated_at < excluded.stated_at and excluded.source <> 'import')
 returning version, written_at
 
 -- name: last_text
