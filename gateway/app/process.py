@@ -102,7 +102,11 @@ class _Process:
 
         kafka = self._settings.kafka
         source = RecordSource(
-            broker_address(self._settings), kafka.topics.outbound, kafka.group, on_gap=on_gap, session_timeout=kafka.session_seconds
+            broker_address(self._settings),
+            kafka.topics.outbound,
+            kafka.group,
+            on_gap=on_gap,
+            session_timeout=kafka.session_seconds,
         )
         await source.start()
         self._checks.append(Check("kafka", _answers(source.lag)))

@@ -67,4 +67,4 @@ insert into outbox (kind, created_at, tenant, uid, version, payload)
 select 'dead_letter', (select gateway_now()), tenant, uid, 1, event from new join kept using (uid, tenant)
 
 -- name: waiting
-select count(*) from (select 1 from queue limit $1) as some
+select count(*) from (select 1 from queue limit $1) as waiting
