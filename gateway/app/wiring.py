@@ -202,9 +202,8 @@ class Parts:
         """What is done by the clock."""
         rescue = Rescue(self.watch, self.ledger, self.metrics, self.horizons)
         times = self.settings.dispatch
-        evidence = Evidence(
-            self.watch, self.ledger, self.providers, self.vault, self.metrics, self.horizons, request=times.request_seconds
-        )
+        within = times.lease_seconds - times.fuse_seconds
+        evidence = Evidence(self.watch, self.ledger, self.providers, self.vault, self.metrics, self.horizons, within=within)
         window = self.settings.message_id_window_days * 86_400.0
         return Sweep(
             self.leading("sweep"),

@@ -61,7 +61,9 @@ class SentList(Protocol):
 
 
 class Evidence:
-    """The chapter. ``request`` is T in seconds: an acceptance lies between a request's beginning and its limit."""
+    """The chapter. ``within``: seconds after ``begun_at`` in which an acceptance lies; of a request whose worker was killed only the mark
+    is known, and it may have begun until T + F were left of the lease.
+    """
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class Evidence:
         metrics: Metrics,
         horizons: Horizons,
         *,
-        request: float,
+        within: float,
     ) -> None:
         self._doubts = doubts
         self._ledger = ledger
@@ -80,7 +82,7 @@ class Evidence:
         self._vault = vault
         self._metrics = metrics
         self._horizons = horizons
-        self._within = timedelta(seconds=request) + _SKEW
+        self._within = timedelta(seconds=within) + _SKEW
 
     async def look(self, most: int = 20) -> int:
         """Look into what is due; returns how many outcomes were proved."""

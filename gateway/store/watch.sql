@@ -15,7 +15,7 @@ select uid from messages where settle_by <= (select gateway_now()) order by sett
 select m.uid, m.tenant, m.account, m.sender, m.to_sealed, b.sealed as body_sealed, m.begun_at, m.settle_by,
        (select count(*) from messages r
          where r.subject_id = m.subject_id and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
-           and r.begun_at between m.begun_at - interval '1 minute' and m.begun_at + interval '1 minute')
+           and r.begun_at between m.begun_at - interval '2 minutes' and m.begun_at + interval '2 minutes')
        + (select count(*) from queue q where q.subject_id = m.subject_id and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
        as rivals
   from messages m join bodies b on b.uid = m.uid
