@@ -67,16 +67,17 @@ class Embedded:
 
     def _start(self) -> None:
         settings = self._settings
-        needed = [
-            name
-            for name, value in (("database_url", settings.database_url), ("kafka.servers", settings.kafka.servers))
-            if value is None
-        ]
+        wanted = {
+            "database_url": settings.database_url,
+            "kafka.servers": settings.kafka.servers,
+            "accounts": settings.accounts or None,
+        }
+        needed = [name for name, value in wanted.items() if value is None]
         if needed and self._role != "all":
             raise SettingsError(
                 f"settings: {' and '.join(needed)} must be set for --role {self._role}: only a whole gateway embeds its own"
             )
-        if needed or not settings.accounts:
+        if needed:
             self._running = self._stack.enter_context(Running(settings.state_directory))
         if settings.database_url is None:
             self._start_postgres(settings.state_directory / "postgresql")

@@ -58,7 +58,10 @@ def consent() -> None:
 @json_option
 @click.pass_obj
 def show(invocation: Invocation, tenant: str | None, as_json_: bool) -> int:
-    """Show all that is on record of a person: opt-ins and opt-outs, what they reach, and since when."""
+    """Show what is on record of a person.
+
+    All opt-ins and opt-outs, what they reach, and since when; with --tenant those that bear on this tenant.
+    """
     number = read_number(_region(invocation.policies(), tenant))
 
     async def look(parts: Parts) -> list[Consent]:

@@ -14,7 +14,7 @@ from gateway.cli.output import as_json, json_option, table
 
 __all__ = ["cancel", "status"]
 
-_WHY: Final = {
+WHY: Final = {
     "allowed": "nothing stands against it",
     "opted_out": "the person has opted out: an opt-out covers this message",
     "no_opt_in": "it is marketing, and no opt-in of the person is on record",
@@ -100,7 +100,7 @@ def _holds(pause: Mapping[str, Any], story: Mapping[str, Any]) -> bool:
 
 def _tell(story: Mapping[str, Any]) -> None:
     final = "final" if story.get("final") else "not final yet"
-    click.echo(f"{story['state']} ({final}): {_WHY.get(story.get('reason', ''), story.get('reason', ''))}")
+    click.echo(f"{story['state']} ({final}): {WHY.get(story.get('reason', ''), story.get('reason', ''))}")
     click.echo()
     facts = [
         ("decided by", _with(story.get("rule"), "policy", story.get("policy"))),

@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         _show(fault)
         return fault.exit_code
     except click.exceptions.Abort as fault:
-        if isinstance(fault.__cause__, EOFError):
+        if isinstance(fault.__cause__ or fault.__context__, EOFError):
             return _failed("nothing was given: the input ended", 1)
         return _INTERRUPTED
     except KeyboardInterrupt:

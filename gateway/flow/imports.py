@@ -88,6 +88,8 @@ class ConsentImport:
         return "opted_out" if result.in_force else "not_yet_in_force"
 
     async def _opt_in(self, row: ImportRow, proof: OptInProof) -> ImportFate:
+        if proof.at > self._now:
+            return "from_the_future"
         key = self._requests.key(row.tenant, row.number, row.scope, row.name)
         standing = await self._requests.standing(row.number)
         if any(consent.status == "out" and meet(consent.key, key) for consent in standing):
@@ -95,6 +97,4 @@ class ConsentImport:
         if any(consent.key == key and consent.stated_at >= proof.at for consent in standing):
             return "unchanged"
         result = await self._requests.opt_in(row.tenant, row.number, row.scope, row.name, self._actor, proof)
-        if result.granted:
-            return "opted_in"
-        return "from_the_future" if result.why == "proof_from_the_future" else "kept_out"
+        return "opted_in" if result.granted else "kept_out"
