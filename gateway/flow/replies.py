@@ -236,6 +236,9 @@ class Replies:
         if route_id is None or heard.policy.programme(programme) is None:
             return None
         now = await self._conversation.now()
+        until = min(text.created_at or now, now) + within
+        if until <= now:
+            return None  # a catch-up found it: nobody waits for the answer any more
         uid = new_uid(now)
         body = MessageBody(heard.policy.reply(programme, kind, heard.word.language))
         return ReadyReply(
@@ -245,7 +248,7 @@ class Replies:
             to_sealed=self._vault.seal_number(tenant, uid, text.sender),
             body_sealed=self._vault.seal_body(tenant, uid, body),
             parts=parts(body),
-            expires_at=now + within,
+            expires_at=until,
             policy=heard.policy.version,
             rule=f"replies.{kind}",
         )

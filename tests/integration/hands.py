@@ -39,9 +39,9 @@ class Hands:
         return await self.claims.claim({"main": room}, decide, most)
 
     async def ids(self, claimed: Sequence[Claimed]) -> list[str]:
-        """The message ids of what was claimed, in its order."""
+        """The producers' ids of what was claimed, in its order; the gateway's own answers have none."""
         names = {row["uid"]: row["message_id"] for row in await self.world.rows("select uid, message_id from messages")}
-        return [names[one.uid] for one in claimed]
+        return [names[one.uid] for one in claimed if names[one.uid] is not None]
 
     async def mark(self, claimed: Sequence[Claimed]) -> list[UUID]:
         return sorted(await self.claims.mark(claimed))
