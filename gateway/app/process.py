@@ -23,6 +23,7 @@ from gateway.flow.fuse import Fuse
 from gateway.settings import Settings
 from gateway.telemetry import get_logger, handle_loop_exception
 from gateway.web.api import Api
+from gateway.web.bodies import Limits as WebLimits
 from gateway.web.grants import Bearers
 from gateway.web.health import AdminApp, Check
 from gateway.web.hooks import WebhookAccount, Webhooks
@@ -59,7 +60,7 @@ class _Process:
     async def start(self) -> dict[str, int]:
         """Start; returns the ports that are listened on."""
         self._fuse.start()
-        dispatch = self._parts.dispatch() if self._has("worker") else None
+        dispatch = self._parts.dispatch(self._catch_up) if self._has("worker") else None
         receipts = self._parts.receipts()
         if self._has("web"):
             await self._start_web(receipts)
@@ -70,13 +71,14 @@ class _Process:
             intake = self._parts.intake(source, dispatch)
             self._ends.append(source.stop)
             self._ends.append(lambda: dispatch.stop(self._settings.drain_seconds))
-            self._run("dispatch", self._dispatch_when_caught_up(dispatch.run))
+            self._run("dispatch", dispatch.run())
             self._run("intake", intake.run())
             self._ends.append(_calling(intake.stop))
             self._run("lag", self._tell_lag(source))
         if self._has("relay"):
             publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
             await publisher.start()
+            self._checks.append(Check("kafka-out", publisher.check))
             relay = self._parts.relay(publisher)
             self._ends.append(publisher.stop)
             self._run("relay", relay.run())
@@ -109,13 +111,18 @@ class _Process:
             session_timeout=kafka.session_seconds,
         )
         await source.start()
-        self._checks.append(Check("kafka", _answers(source.lag)))
+        self._checks.append(Check("kafka", source.check))
         return source
 
     async def _tell_lag(self, source: RecordSource) -> None:
+        shown: set[int] = set()
         while True:
-            for partition, records in source.lag().items():
+            lag = source.lag()
+            for partition, records in lag.items():
                 self._parts.metrics.consumer_lag_records.labels(partition=str(partition)).set(records)
+            for partition in shown - set(lag):  # it is another member's now, who tells
+                self._parts.metrics.consumer_lag_records.remove(str(partition))
+            shown = set(lag)
             await asyncio.sleep(1)
 
     async def _keep_caught_up(self) -> None:
@@ -129,13 +136,10 @@ class _Process:
                 await self._catch_up.ensure()
             await asyncio.sleep(0.5)
 
-    async def _dispatch_when_caught_up(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await self._catch_up.done_once.wait()
-        await run()
-
     async def _start_web(self, receipts: Any) -> None:
         settings, parts = self._settings, self._parts
         room = Room(settings.web_requests)
+        limits = WebLimits(body=settings.web_body_limit)
         webhooks = Webhooks(
             public_url=settings.public_url or "",
             accounts={
@@ -147,6 +151,7 @@ class _Process:
             replies=_CountingReplies(parts.replies(), self._catch_up),
             metrics=parts.metrics,
             room=room,
+            limits=limits,
         )
         api = Api(
             stops=parts.requests("api"),
@@ -155,6 +160,7 @@ class _Process:
             normalise=normal_form,
             metrics=parts.metrics,
             room=room,
+            limits=limits,
         )
         app = PublicApp(webhooks, api, public_url=settings.public_url or "")
         self._ports["web"] = await self._serve(app, settings.web_host, settings.web_port, reuse=True)
@@ -216,13 +222,6 @@ class _CountingReplies:
 def _calling(function: Callable[[], None]) -> Callable[[], Awaitable[object]]:
     async def call() -> None:
         function()
-
-    return call
-
-
-def _answers(function: Callable[[], object]) -> Callable[[], Awaitable[object]]:
-    async def call() -> object:
-        return function()
 
     return call
 

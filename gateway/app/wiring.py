@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -27,7 +28,7 @@ from gateway.domain.policy import Policies, load_policies
 from gateway.domain.retry import BackOff
 from gateway.flow.accept import Accepter, Route
 from gateway.flow.catch_up import CatchUp
-from gateway.flow.dispatch import Claimed, Contents, Dispatch, Limits
+from gateway.flow.dispatch import Claimed, Contents, Dispatch, Gate, Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.intake import Intake, Kind, Source
 from gateway.flow.leading import Leading
@@ -73,6 +74,9 @@ def broker_address(settings: Settings) -> BrokerAddress:
         username=kafka.sasl_username,
         password=kafka.sasl_password.get_secret_value() if kafka.sasl_password is not None else None,
         ca_file=kafka.ca_file,
+        certificate_file=kafka.certificate_file,
+        key_file=kafka.key_file,
+        client_id=kafka.client_id,
     )
 
 
@@ -160,8 +164,8 @@ class Parts:
             accepted=dispatch.wake if dispatch is not None else None,
         )
 
-    def dispatch(self) -> Dispatch:
-        """Messages to the provider."""
+    def dispatch(self, gate: Gate) -> Dispatch:
+        """Messages to the provider, while the gate is open."""
         times = self.settings.dispatch
         limits = Limits(times.request_seconds, times.fuse_seconds, times.lease_seconds, claim_batch=times.claim_batch)
         tokens = AttemptTokens(self.ring.token_key())
@@ -179,6 +183,7 @@ class Parts:
             self.providers,
             pacing,
             self.stop,
+            gate,
             partial(_contents, self.vault),
             partial(_callback_url, tokens, self.settings.public_url or ""),
             decide,
@@ -219,6 +224,7 @@ class Parts:
                 Step("days", self.watch.ensure_days, 3600),
                 Step("ids", partial(self.watch.forget_ids, window), 60),
             ],
+            lost=self.metrics.forget_levels,
         )
 
 
@@ -231,7 +237,8 @@ def _contents(vault: Vault, claimed: Claimed) -> Contents:
 
 def _callback_url(tokens: AttemptTokens, public_url: str, claimed: Claimed) -> str:
     token = tokens.make(claimed.uid, claimed.attempt, claimed.account)
-    return f"{public_url}/webhooks/{claimed.provider}/{claimed.account}/status/{token}"
+    # The fragment is for Twilio: try again, five times, whatever went wrong. By default it gives a 5xx up at once.
+    return f"{public_url}/webhooks/{claimed.provider}/{claimed.account}/status/{token}#rc=5&rp=all"
 
 
 @asynccontextmanager
@@ -248,7 +255,7 @@ async def open_parts(settings: Settings, role: str, *, with_providers: bool = Tr
     hasher = Subjects(ring.subject_key(), ring.message_id_key())
     vault = Vault(Sealer(ring))
     registry = CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, version=_version())
     name = f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         database = await Database(settings.database_url.get_secret_value(), sessions=settings.database_pool).open()
@@ -292,6 +299,13 @@ async def open_parts(settings: Settings, role: str, *, with_providers: bool = Tr
             operate=Operate(control, ledger, hasher),
             providers=providers,
         )
+
+
+def _version() -> str:
+    try:
+        return version("sms-privacy-gateway")
+    except PackageNotFoundError:  # run from its folder, without being installed
+        return "unknown"
 
 
 def _check_accounts(settings: Settings, policies: Policies) -> None:

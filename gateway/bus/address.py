@@ -23,6 +23,9 @@ class BrokerAddress:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    client_id: str = "sms-gateway"
 
     def __post_init__(self) -> None:
         if not self.servers.strip():
@@ -39,18 +42,26 @@ def client_options(address: BrokerAddress) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap_servers": address.servers,
         "security_protocol": address.security_protocol,
-        "client_id": "sms-gateway",
+        "client_id": address.client_id,
     }
     if address.security_protocol.endswith("SSL"):
         try:
-            options["ssl_context"] = ssl.create_default_context(cafile=address.ca_file)
+            options["ssl_context"] = _tls(address)
         except (OSError, ssl.SSLError) as problem:
-            raise SettingsError(f"Kafka: the CA file {address.ca_file} cannot be read: {type(problem).__name__}") from None
+            raise SettingsError(f"Kafka: a certificate or key file cannot be read: {type(problem).__name__}") from None
     if address.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = address.sasl_mechanism
         options["sasl_plain_username"] = address.username
         options["sasl_plain_password"] = address.password
     return options
+
+
+def _tls(address: BrokerAddress) -> ssl.SSLContext:
+    """Whom we trust, and for mutual TLS who we are."""
+    context = ssl.create_default_context(cafile=address.ca_file)
+    if address.certificate_file is not None:
+        context.load_cert_chain(address.certificate_file, address.key_file)
+    return context
 
 
 def hide_payloads() -> None:

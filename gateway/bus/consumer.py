@@ -122,6 +122,12 @@ class RecordSource:
         if self._session is not None:
             self._session.back_to(batch)
 
+    async def check(self) -> None:
+        """Ask the brokers for anything. BrokerUnavailable when none answers."""
+        if self._session is None:
+            raise BrokerUnavailable("Kafka is being connected to")
+        await self._session.check()
+
     def pause(self) -> None:
         """Hand out nothing until :meth:`resume`; stays so over rebalances and lost connections."""
         self._paused = True

@@ -63,6 +63,16 @@ class EventPublisher:
         except TimeoutError:
             raise last or BrokerUnavailable("Kafka cannot be reached: no answer in time") from None
 
+    async def check(self) -> None:
+        """Ask the brokers for anything. BrokerUnavailable when none answers."""
+        producer = self._producer
+        if producer is None:
+            raise BrokerUnavailable("Kafka is being connected to")
+        try:
+            await producer.client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as problem:
+            raise BrokerUnavailable(f"Kafka does not answer: {type(problem).__name__}") from None
+
     async def stop(self) -> None:
         """Close at once. What :meth:`publish` has no answer for yet is Failed, and may still arrive."""
         if self._limit is not None:

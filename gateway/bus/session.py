@@ -69,6 +69,13 @@ class Session(ConsumerRebalanceListener):
         )
         self._reader = PartitionReader(self._consumer, topic, on_gap)
 
+    async def check(self) -> None:
+        """Ask the brokers which topics there are. BrokerUnavailable when none answers."""
+        try:
+            await self._consumer.topics()
+        except (KafkaError, OSError, TimeoutError) as problem:
+            raise BrokerUnavailable(f"Kafka does not answer: {type(problem).__name__}") from None
+
     async def start(self) -> None:
         """Connect and ask to join; partitions come later. BrokerUnavailable when that cannot be: then the session is of no more use."""
         try:

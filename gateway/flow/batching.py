@@ -48,7 +48,7 @@ class Batcher(Generic[Item, Answer]):
         try:
             answers = list(await self._work([item for item, _ in batch]))
             if len(answers) != len(batch):
-                raise AssertionError(f"{len(answers)} answers to {len(batch)} items")
+                raise AssertionError(f"{len(answers)} answers to {len(batch)} items")  # noqa: TRY301 -- answered like any other fault
         except BaseException as fault:
             for _, answer in batch:
                 if not answer.done():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -83,8 +82,15 @@ class CatchUp:
         self._lookback = lookback
         self.needed = True
         """Set at the start, and by whoever could not store a webhook."""
-        self.done_once = asyncio.Event()
-        """Set once a catch-up of this process is complete."""
+
+    @property
+    def open(self) -> bool:
+        """Whether no text is missing that this process knows of."""
+        return not self.needed
+
+    def shut(self) -> None:
+        """Texts may be missing: look for them before anything is claimed."""
+        self.needed = True
 
     async def ensure(self) -> bool:
         """If a catch-up is needed, raise the barriers and read the lists. True once nothing is missing; False to try again."""
@@ -92,15 +98,13 @@ class CatchUp:
             return True
         try:
             await self._store.raise_barriers(sorted(self._lists))
-            self.needed = False
+            self.needed = False  # from here on the barriers say it, to every worker
             done = await self.finish()
         except GatewayError as fault:
             log.warning("catch-up waits", why=str(fault))
             self.needed = True
             return False
         self.needed = self.needed or not done
-        if done:
-            self.done_once.set()
         return done
 
     async def finish(self) -> bool:

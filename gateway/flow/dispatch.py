@@ -14,7 +14,8 @@ from uuid import UUID
 
 from gateway.domain.changes import Change, Held, Horizons, put_back, rescue, settle
 from gateway.domain.decide import Asked, Decision, Facts
-from gateway.domain.errors import GatewayError, Unavailable
+from gateway.domain.errors import GatewayError, StoreUnavailable, Unavailable
+from gateway.domain.ids import uid_time
 from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
@@ -26,7 +27,7 @@ from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
 from gateway.telemetry import Metrics, get_logger
 
-__all__ = ["Claimed", "Claims", "Contents", "Dispatch", "Learned", "Limits", "Sender"]
+__all__ = ["Claimed", "Claims", "Contents", "Dispatch", "Gate", "Learned", "Limits", "Sender"]
 
 log = get_logger("dispatch")
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -98,8 +99,8 @@ class Claims(Protocol):
         """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
         ...
 
-    async def sends_after_stop(self, uids: Sequence[UUID]) -> int:
-        """How many of these began although a STOP was in force: none, ever."""
+    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
+        """How many of these requests, with the earliest moment each can have begun at, did so although a STOP was in force."""
         ...
 
 
@@ -116,6 +117,19 @@ class Learned(Protocol):
 
     async def learn(self, tenant: str, subject_id: bytes, sender: str) -> None:
         """The provider says that this person has opted out."""
+        ...
+
+
+class Gate(Protocol):
+    """Whether anything may be claimed: not while people's texts may be waiting at a provider."""
+
+    @property
+    def open(self) -> bool:
+        """Whether no text is missing that this process knows of."""
+        ...
+
+    def shut(self) -> None:
+        """PostgreSQL was away, and with it perhaps the webhooks: look for missed texts before the next claim."""
         ...
 
 
@@ -140,6 +154,7 @@ class Dispatch:
         senders: Mapping[str, Sender],
         pacing: Pacing,
         learned: Learned,
+        gate: Gate,
         open_contents: Callable[[Claimed], Contents],
         callback_url: Callable[[Claimed], str],
         decide: Callable[[Asked, Facts, datetime], Decision],
@@ -155,6 +170,7 @@ class Dispatch:
         self._senders = senders
         self._pacing = pacing
         self._learned = learned
+        self._gate = gate
         self._open = open_contents
         self._callback_url = callback_url
         self._decide = decide
@@ -189,7 +205,7 @@ class Dispatch:
                     checked = clock()
                     await self._survive(self._take_up_lost())
                 room = self._pacing.room(self._hands.waiting())
-                claimed = await self._claim(room) if room else []
+                claimed = await self._claim(room) if room and self._gate.open else []
                 if not claimed or not room:
                     await self._idle()
             self._pacing.freed.set()
@@ -220,7 +236,9 @@ class Dispatch:
             claimed = await self._claims.claim(room, self._decide, self._limits.claim_batch)
         except GatewayError as fault:
             # consent, policy or keys cannot be read: nothing is sent
-            log.warning("claim_failed", why=str(fault))
+            if isinstance(fault, StoreUnavailable):
+                self._gate.shut()
+            log.warning("nothing claimed", why=str(fault))
             await asyncio.sleep(0.2)
             return []
         for message in claimed:
@@ -260,7 +278,7 @@ class Dispatch:
             start_by = asked_at + self._limits.lease - self._limits.request - self._limits.fuse
         except Unavailable as fault:
             # Whether the mark was written is not known, that nothing has started is: each is settled as surely not sent.
-            log.warning("mark_failed", why=str(fault))
+            log.warning("nothing marked", why=str(fault))
             marked = dict.fromkeys((claimed.uid for claimed in batch), _NEVER)
             start_by = 0.0
         answered_at = clock()
@@ -291,7 +309,7 @@ class Dispatch:
             try:
                 return await self._settling.put((marked, outcome))
             except GatewayError as fault:
-                log.warning("settle_waits", why=str(fault))
+                log.warning("settling waits", why=str(fault))
                 await asyncio.sleep(0.5)
 
     async def _request(self, marked: _Marked) -> Outcome:
@@ -300,7 +318,7 @@ class Dispatch:
         try:
             contents = self._open(claimed)
         except GatewayError as fault:
-            log.warning("content_unreadable", why=str(fault), uid=str(claimed.uid))
+            log.warning("content unreadable", why=str(fault), uid=str(claimed.uid))
             return Later(Reason.CONFIGURATION, "content_unreadable", operator=True)
         text = Text(claimed.uid, claimed.attempt, claimed.account, claimed.sender, contents.to, contents.body)
         url = self._callback_url(claimed)
@@ -308,6 +326,9 @@ class Dispatch:
         if begins >= marked.start_by:
             return Later(Reason.UNREACHABLE, "lease_too_short")
         marked.begun_at = marked.marked_at + timedelta(seconds=begins - marked.answered_at)
+        self._metrics.stage_seconds.labels(stage="accept_to_request").observe(
+            (marked.begun_at - uid_time(claimed.uid)).total_seconds()
+        )
         outcome = await self._senders[claimed.account].send(text, url)
         self._metrics.stage_seconds.labels(stage="request").observe(clock() - begins)
         return outcome
@@ -323,7 +344,7 @@ class Dispatch:
             remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
             changes |= await self._settle_round(by_uid)
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
-        begun = sorted({change.uid for change in changes.values() if change.begun_at is not None})
+        begun = [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
         if begun and (late := await self._claims.sends_after_stop(begun)):
             self._metrics.sends_after_stop_total.inc(late)
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
@@ -353,13 +374,16 @@ class Dispatch:
         match outcome:
             case OptedOut():
                 await self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender)
-            case Later(reason, code, wait, "account" | "sender" as holds, operator):
+            case Later(reason, code, wait, holds, operator):
                 if operator:
-                    log.error("operator_needed", account=claimed.account, code=code, reason=reason)
+                    self._metrics.operator_needed_total.labels(account=claimed.account).inc()
+                    log.error("an operator must act", account=claimed.account, code=code, reason=reason)
+                if holds == "message":
+                    return
                 seconds = min(wait, LONGEST_WISH) if wait is not None else 30.0 if operator else 1.0
                 await self._claims.hold(claimed.account, claimed.sender if holds == "sender" else "", seconds, reason)
             case Accepted() if change is not None and change.step == "contradicted":
-                log.error("accepted_twice", uid=str(claimed.uid))
+                log.error("accepted twice", uid=str(claimed.uid))
 
     async def _take_up_lost(self) -> None:
         """Attempts in this worker's name that it does not have in its hands: an answer of the store's that was lost."""
@@ -393,4 +417,4 @@ class Dispatch:
         try:
             await work  # type: ignore[misc] # a coroutine of this class
         except GatewayError as fault:
-            log.warning("dispatch_waits", why=str(fault))
+            log.warning("dispatch waits", why=str(fault))

@@ -26,13 +26,17 @@ class Step:
 
 
 class Sweep:
-    """The chapter. One process at a time holds the name ``sweep``."""
+    """The chapter. One process at a time holds the name ``sweep``; ``lost`` is called when another has taken it."""
 
-    def __init__(self, leading: Leading, steps: Sequence[Step], *, idle: float = 0.25) -> None:
+    def __init__(
+        self, leading: Leading, steps: Sequence[Step], *, lost: Callable[[], None] = lambda: None, idle: float = 0.25
+    ) -> None:
         self._leading = leading
         self._steps = steps
         self._idle = idle
         self._due = {step.name: 0.0 for step in steps}
+        self._lost = lost
+        self._led = False
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -40,7 +44,11 @@ class Sweep:
         while not self._stopping.is_set():
             try:
                 if await self._leading.hold():
+                    self._led = True
                     await self.once()
+                elif self._led:
+                    self._led = False
+                    self._lost()
             except GatewayError as fault:
                 log.warning("sweep waits", why=str(fault))
             try:

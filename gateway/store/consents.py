@@ -226,7 +226,14 @@ class Consents:
             if event is not None:
                 uid, payload = event
                 await session.execute(
-                    statements("consents")["outbox_payload"], "inbound", tenant, UUID(bytes=uid), 1, inbound.subject_id, payload, None
+                    statements("consents")["outbox_payload"],
+                    "inbound",
+                    tenant,
+                    UUID(bytes=uid),
+                    1,
+                    inbound.subject_id,
+                    payload,
+                    None,
                 )
             return True
 

@@ -276,7 +276,8 @@ class Claims:
         """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
         await self._database.execute(statements("dispatch")["hold"], account, sender, seconds, reason)
 
-    async def sends_after_stop(self, uids: Sequence[UUID]) -> int:
+    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
         """How many of these requests began although a STOP was in force."""
-        count: int = (await self._database.fetch(statements("dispatch")["sends_after_stop"], list(uids)))[0][0]
+        uids, moments = zip(*begun, strict=True)
+        count: int = (await self._database.fetch(statements("dispatch")["sends_after_stop"], list(uids), list(moments)))[0][0]
         return count

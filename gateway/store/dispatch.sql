@@ -42,12 +42,8 @@ with locked as materialized (
 select *, pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || ':' || encode(subject_id, 'hex'), 0)) as alone
   from locked
 
--- The facts of the claim, read after the locks are held: the consent of that moment ...
--- name: consents
-select subject_id, tenant, scope, name, status, version, stated_at, in_force_at
-  from consents where subject_id = any($1::bytea[])
-
--- ... whether another claim of the same person and sender has committed meanwhile ...
+-- The facts of the claim are read after the locks are held: the consent of that moment (consents.sql), and whether another claim
+-- of the same person and sender has committed meanwhile.
 -- name: under_way
 select subject_id, tenant, sender from queue where subject_id = any($1::bytea[]) and state <> 'waiting'
 
@@ -100,10 +96,10 @@ on conflict (account, sender) do update
 -- Requests that began although a STOP was in force: must be none, ever.
 -- name: sends_after_stop
 select count(*)
-  from unnest($1::uuid[]) as wanted(uid)
-  join messages m on m.uid = wanted.uid
+  from unnest($1::uuid[], $2::timestamptz[]) as request(uid, begun_at)
+  join messages m on m.uid = request.uid
  where m.kind = 'outbound' and exists (
    select 1 from consents c
-    where c.subject_id = m.subject_id and c.status = 'out' and c.in_force_at < m.begun_at
+    where c.subject_id = m.subject_id and c.status = 'out' and c.in_force_at < request.begun_at
       and (c.scope = 'all' or c.tenant = m.tenant
            and (c.scope = 'tenant' or c.scope = 'programme' and c.name = m.programme or c.scope = 'sender' and c.name = m.sender)))

@@ -60,6 +60,8 @@ class Watch:
         metrics.outbox_events.set(outbox["events"])
         metrics.outbox_oldest_seconds.set(outbox["oldest"])
         metrics.outbox_parked_events.set(outbox["parked"])
+        barriers = (await self._database.fetch(statements("watch")["barriers"]))[0]
+        metrics.catch_up_barriers.set(barriers["barriers"])
 
     async def ensure_days(self) -> None:
         """Make the partitions of the next two weeks. DDL waits for a lock a moment only, and is tried again at the next sweep."""

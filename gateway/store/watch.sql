@@ -36,6 +36,9 @@ select count(*) filter (where parked is null) as events, count(*) filter (where 
        coalesce(extract(epoch from gateway_now() - min(created_at) filter (where parked is null)), 0)::float8 as oldest
   from outbox
 
+-- name: barriers
+select count(*) as barriers from catch_up where raised_at is not null
+
 -- name: ensure_days
 select ensure_day((gateway_now() at time zone 'UTC')::date + i) from generate_series(0, $1::int) as i
 

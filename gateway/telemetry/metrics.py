@@ -5,6 +5,7 @@ An attribute is called what its metric is called without the prefix ``sms_gatewa
 
 from __future__ import annotations
 
+import math
 import platform
 from typing import Final
 
@@ -16,7 +17,7 @@ from gateway.domain.states import State
 __all__ = ["Metrics"]
 
 PREFIX: Final = "sms_gateway_"
-STAGES: Final = ("intake_batch", "claim", "mark", "request", "settle", "publish", "receipt", "publish_to_request")
+STAGES: Final = ("intake_batch", "claim", "mark", "request", "settle", "publish", "receipt", "accept_to_request")
 
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 _STOP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0, 12.0, 15.0)
@@ -36,6 +37,13 @@ class Metrics:
         self._web()
         for name in STAGES:
             self.stage_seconds.labels(stage=name)
+
+    def forget_levels(self) -> None:
+        """Another process measures the queue and the outbox now: what this one saw last is not shown any more."""
+        self.queue_messages.clear()
+        self.queue_oldest_seconds.clear()
+        for gauge in (self.outbox_events, self.outbox_parked_events, self.outbox_oldest_seconds, self.catch_up_barriers):
+            gauge.set(math.nan)
 
     def moved(self, change: Change, *, category: str = "") -> None:
         """Counts a change of a message that has been committed; ``category`` is empty where it was not read."""
@@ -115,7 +123,12 @@ class Metrics:
         self.claims_rescued_total = self._counter(
             "claims_rescued_total", "Claims of a lost worker or answer, by the state they were put in.", "to"
         )
-        self.claims_held = self._gauge("claims_held", "1 while this worker claims nothing, by why.", "why")
+        self.operator_needed_total = self._counter(
+            "operator_needed_total", "Requests that the provider refuses until an operator acts, by account.", "account"
+        )
+        self.catch_up_barriers = self._gauge(
+            "catch_up_barriers", "Accounts of which nothing is claimed until the list of people's texts has been read."
+        )
 
     def _stop(self) -> None:
         self.stops_total = self._counter(

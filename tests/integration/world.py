@@ -25,7 +25,7 @@ from gateway.settings import Settings, load
 from gateway.store.intake import Admission
 from tests.support import until
 
-__all__ = ["Carrier", "World", "open_world", "raw_record", "settings_for", "until"]
+__all__ = ["Carrier", "OpenGate", "World", "open_world", "raw_record", "settings_for", "until"]
 
 POLICIES = {
     "shop": """
@@ -102,6 +102,15 @@ class Carrier:
         return None
 
 
+class OpenGate:
+    """No text is missing."""
+
+    open = True
+
+    def shut(self) -> None:
+        """Nothing was away that matters here."""
+
+
 class World:
     """The parts of one process, and shorthands for what tests do with them."""
 
@@ -171,7 +180,7 @@ class World:
     @asynccontextmanager
     async def sending(self, dispatch: Dispatch | None = None) -> AsyncIterator[Dispatch]:
         """A dispatch that runs while the context lasts."""
-        dispatch = dispatch or self.parts.dispatch()
+        dispatch = dispatch or self.parts.dispatch(OpenGate())
         running = asyncio.create_task(dispatch.run())
         try:
             yield dispatch

@@ -251,7 +251,7 @@ def test_names_follow_the_conventions_of_prometheus(registry: CollectorRegistry)
         if isinstance(instrument, Histogram):
             assert name.endswith(("_seconds", "_bytes"))
         if isinstance(instrument, Gauge):
-            assert name.rsplit("_", 1)[-1] in {"flight", "messages", "seconds", "records", "events", "held", "paused"}
+            assert name.rsplit("_", 1)[-1] in {"flight", "messages", "seconds", "records", "events", "paused", "barriers"}
         assert set(instrument._labelnames) <= BOUNDED
         assert not set(instrument._labelnames) & {"le", "quantile", "job", "instance"}
 
@@ -264,7 +264,7 @@ def test_what_must_stay_0_is_there_from_the_start(registry: CollectorRegistry) -
         "sms_gateway_duplicate_sends_total 0.0",
         "sms_gateway_unknown_outcomes_total 0.0",
         "sms_gateway_consumer_lost_records_total 0.0",
-        'sms_gateway_stage_seconds_count{stage="publish_to_request"} 0.0',
+        'sms_gateway_stage_seconds_count{stage="accept_to_request"} 0.0',
     ):
         assert line in text
     assert re.search(r'sms_gateway_build_info\{python="[\d.]+\w*",version="1\.2\.3"\} 1\.0', text)
