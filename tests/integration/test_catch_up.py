@@ -128,7 +128,7 @@ async def test_the_sweep_takes_away_a_barrier_whose_process_died(database_url: s
         missed(world, "STOP", timedelta(minutes=5), sender="+12025550102")
         await world.parts.control.raise_barriers(["main"])
         assert await claims(world) == []
-        await world.parts.sweep(world.parts.catch_up()).once()
+        await world.parts.inquiries(world.parts.catch_up()).once()
         assert await claims(world) == ["a"]
         assert len(await world.rows("select * from consents")) == 1
 
