@@ -75,6 +75,8 @@ def _stopped(facts: Facts) -> Iterator[Check]:
     yield Check("scenes that went wrong", [], _few(scenes.troubles))
     stops = sum(reply.kind == "stop" for reply in scenes.replies)
     yield Check("STOPs in force, each within 12 s", stops, sum(one.seconds <= _IN_FORCE_SECONDS for one in scenes.stopped))
+    # one more: the carrier itself said of somebody that they had opted out elsewhere
+    yield Check("opt-outs told of, each with the backend's name for the person", stops + 1, facts.opt_outs_of_known_people())
     yield Check("requests begun after a STOP was in force", [], _few(facts.begun_after_stop()))
     for kind, name in (
         ("stop", "STOPs confirmed, once each"),

@@ -75,14 +75,21 @@ class Facts:
             for to, sender, digest in self.evidence.accepted()
         )
 
+    def opt_outs_of_known_people(self) -> int:
+        """How many opt-outs came into force of which the backend knows whose they are: only theirs can be compared with requests."""
+        return sum((tenant, event.recipient_ref or "") in self._numbers() for event, tenant, *_ in self._in_force())
+
+    def _numbers(self) -> dict[tuple[str, str], str]:
+        return {
+            (message.tenant, message.person.ref): message.person.number.reveal() for message in self.backend.messages.values()
+        }
+
     def begun_after_stop(self) -> list[str]:
         """Messages whose request began while an opt-out was in force, by the carrier's clock, which is this machine's.
 
         Confirmations and answers to HELP are exempt; they are no messages.
         """
-        numbers = {
-            (message.tenant, message.person.ref): message.person.number.reveal() for message in self.backend.messages.values()
-        }
+        numbers = self._numbers()
         spans = [(numbers.get((event.tenant, event.recipient_ref or "")), *span) for event, *span in self._in_force()]
         found = []
         for request in self.evidence.requests:

@@ -103,7 +103,7 @@ async def set_stage(tell: Callable[[str], None]) -> AsyncIterator[Stage]:
 @contextmanager
 def _directory() -> Iterator[Path]:
     """A folder of the demo's own; PostgreSQL's account must be able to pass through it when this is root."""
-    directory = Path(tempfile.mkdtemp(prefix=f"sms-gateway-demo-{os.getpid()}-"))
+    directory = Path(tempfile.mkdtemp(prefix=f"sms-gateway-demo-{os.getpid()}-", dir=_open_folder()))
     try:
         directory.chmod(0o711)
         policies = Path(__file__).parents[2] / "policies"
@@ -115,6 +115,15 @@ def _directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _open_folder() -> Path:
+    """The folder for temporary files; when this is root and it is closed to others (as pam_tmpdir makes it), one that is not."""
+    usual = Path(tempfile.gettempdir()).resolve()
+    if os.geteuid() != 0:
+        return usual
+    candidates = (usual, Path("/tmp"), Path("/var/tmp"))  # noqa: S108 -- a folder of an unforeseeable name is made in it
+    return next((one for one in candidates if all(part.stat().st_mode & 0o001 for part in (one, *one.parents))), usual)
 
 
 @contextmanager

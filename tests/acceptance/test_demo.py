@@ -164,6 +164,13 @@ def test_a_request_after_a_stop_in_force_is_found(demo: Demo) -> None:
     assert summary(demo.facts())["requests_begun_after_stop_in_force"] == 1
 
 
+def test_an_opt_out_of_nobody_known_is_not_taken_for_compared(demo: Demo) -> None:
+    demo.tell_consent("out", 1, NOW)
+    assert demo.facts().opt_outs_of_known_people() == 0
+    demo.publish("offers")
+    assert demo.facts().opt_outs_of_known_people() == 1
+
+
 def test_a_request_after_start_is_none(demo: Demo) -> None:
     offer = demo.publish("offers")
     demo.tell_consent("out", 1, NOW)
