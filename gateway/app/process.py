@@ -18,7 +18,6 @@ from gateway.crypto.bearer import token_hash
 from gateway.crypto.tokens import AttemptTokens
 from gateway.domain.errors import GatewayError, StoreUnavailable
 from gateway.domain.phone import normal_form
-from gateway.flow.catch_up import CatchUp
 from gateway.flow.fuse import Fuse
 from gateway.settings import Settings
 from gateway.telemetry import get_logger, handle_loop_exception
@@ -84,9 +83,9 @@ class _Process:
             self._run("relay", relay.run())
             self._ends.append(_calling(relay.stop))
         if self._has("sweep"):
-            sweep = self._parts.sweep(self._catch_up)
-            self._run("sweep", sweep.run())
-            self._ends.append(_calling(sweep.stop))
+            for name, sweep in (("sweep", self._parts.sweep()), ("inquiries", self._parts.inquiries(self._catch_up))):
+                self._run(name, sweep.run())
+                self._ends.append(_calling(sweep.stop))
         await self._start_admin()
         return self._ports
 
@@ -126,15 +125,22 @@ class _Process:
             await asyncio.sleep(1)
 
     async def _keep_caught_up(self) -> None:
-        """At the start, and whenever PostgreSQL was away, list what people texted meanwhile; until then nothing is claimed."""
+        """At the start, and whenever a text may have been missed, list what people texted; until then nothing is claimed."""
         while True:
             try:
                 await self._parts.control.ready()
             except StoreUnavailable:
-                self._catch_up.needed = True
+                self._catch_up.shut()
             else:
                 await self._catch_up.ensure()
             await asyncio.sleep(0.5)
+
+    def _missed(self, verified: bool) -> None:
+        """A text was not heeded. One that nobody read may be anybody's: for that the lists are read, and nothing is held up."""
+        if verified:
+            self._catch_up.shut()
+        else:
+            self._catch_up.look_soon()
 
     async def _start_web(self, receipts: Any) -> None:
         settings, parts = self._settings, self._parts
@@ -148,10 +154,11 @@ class _Process:
             },
             tokens=AttemptTokens(parts.ring.token_key()),
             receipts=receipts,
-            replies=_CountingReplies(parts.replies(), self._catch_up),
+            replies=parts.replies(),
             metrics=parts.metrics,
             room=room,
             limits=limits,
+            missed=self._missed,
         )
         api = Api(
             stops=parts.requests("api"),
@@ -198,25 +205,10 @@ class _Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name in ("relay", "sweep"):
+        for name in ("relay", "sweep", "inquiries"):
             with contextlib.suppress(GatewayError):
                 await self._parts.control.release(name, self._parts.name)
         self._fuse.stop()
-
-
-class _CountingReplies:
-    """Remembers that a text could not be stored, so that the provider's list is read once it can."""
-
-    def __init__(self, replies: Any, catch_up: CatchUp) -> None:
-        self._replies = replies
-        self._catch_up = catch_up
-
-    async def receive(self, text: Any) -> Any:
-        try:
-            return await self._replies.receive(text)
-        except StoreUnavailable:
-            self._catch_up.needed = True
-            raise
 
 
 def _calling(function: Callable[[], None]) -> Callable[[], Awaitable[object]]:

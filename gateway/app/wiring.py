@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -203,29 +204,46 @@ class Parts:
         """A name that one process at a time holds."""
         return Leading(self.control, name, self.name)
 
-    def sweep(self, catch_up: CatchUp) -> Sweep:
-        """What is done by the clock."""
+    def sweep(self) -> Sweep:
+        """What is done by the clock, with PostgreSQL alone: nothing here waits for a provider."""
         rescue = Rescue(self.watch, self.ledger, self.metrics, self.horizons)
-        times = self.settings.dispatch
-        within = times.lease_seconds - times.fuse_seconds
-        evidence = Evidence(self.watch, self.ledger, self.providers, self.vault, self.metrics, self.horizons, within=within)
         window = self.settings.message_id_window_days * 86_400.0
         return Sweep(
             self.leading("sweep"),
             [
-                Step("rescue", rescue.claims, 0.5),
+                Step("rescue", rescue.claims, 0.5, most=500),
                 Step("stops", self.stop.finish_pending, 0.5),
-                Step("expired", rescue.expired, 1),
-                Step("evidence", evidence.look, 1),
-                Step("news", rescue.without_news, 1),
-                Step("catch-up", catch_up.finish, 5),
-                Step("inbound lists", catch_up.refresh, 3600),
+                Step("expired", rescue.expired, 1, most=500),
+                Step("news", rescue.without_news, 1, most=500),
                 Step("measure", partial(self.watch.measure, self.metrics), 2),
                 Step("days", self.watch.ensure_days, 3600),
-                Step("ids", partial(self.watch.forget_ids, window), 60),
+                Step("keys", self._make_keys, 3600),
+                Step("ids", partial(self.watch.forget_ids, window), 10, most=5000),
             ],
             lost=self.metrics.forget_levels,
         )
+
+    def inquiries(self, catch_up: CatchUp) -> Sweep:
+        """What is asked of providers by the clock: evidence, and texts whose webhook never came."""
+        times = self.settings.dispatch
+        within = times.lease_seconds - times.fuse_seconds
+        evidence = Evidence(self.watch, self.ledger, self.providers, self.vault, self.metrics, self.horizons, within=within)
+        return Sweep(
+            self.leading("inquiries"),
+            [
+                Step("catch-up", catch_up.finish, 5),
+                Step("evidence", evidence.look, 1, most=20),
+                Step("inbound lists", catch_up.refresh, 3600),
+            ],
+        )
+
+    async def _make_keys(self) -> None:
+        """Make tomorrow's keys ahead: a key is made durable on the disk, and midnight must not wait for many at once."""
+        tomorrow = (await self.ledger.now() + timedelta(days=1)).date()
+        for policy in self.policies:
+            for data_class in ("address", "content"):
+                self.ring.key(policy.tenant, data_class, tomorrow)
+                await asyncio.sleep(0)
 
 
 def _contents(vault: Vault, claimed: Claimed) -> Contents:

@@ -9,22 +9,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.crypto.keyring import safe_name
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import CannotOpen
 
 if TYPE_CHECKING:
     from datetime import date
 
     from gateway.crypto.keyring import DataClass, KeyRing
 
-__all__ = ["CannotOpen", "Sealer"]
+__all__ = ["Sealer"]
 
 VERSION: Final = b"\x01"
 NONCE_BYTES: Final = 12
 OVERHEAD: Final = len(VERSION) + NONCE_BYTES + 16
-
-
-class CannotOpen(GatewayError):
-    """Sealed bytes do not open: changed, cut short, or sealed with another key or for another place."""
 
 
 class Sealer:

@@ -42,6 +42,7 @@ _REPORTED_REASON: dict[ReportedState, Reason] = {
     "delivered": Reason.DELIVERED,
     "undelivered": Reason.NOT_DELIVERED,
 }
+_MOST_PARTS = 1_000  # a provider that says more is not believed
 _FILTERED_CODES = frozenset({"30007"})  # https://www.twilio.com/docs/api/errors/30007 message filtered
 
 
@@ -65,6 +66,7 @@ class Recorded:
     provider_message_id: str | None
     policy: str
     rule: str
+    settle_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,7 @@ def _accepted(
             Reason.ACCEPTED,
             final=False,
             provider_message_id=outcome.provider_message_id,
-            parts=outcome.parts,
+            parts=outcome.parts if outcome.parts is not None and 0 < outcome.parts <= _MOST_PARTS else None,
             begun_at=begun_at,
             settle_by=None if message.final else now + horizons.sent_final_after,
             **{**way, "attempt": attempt},
@@ -387,6 +389,7 @@ def _learn(
         provider_message_id=provider_message_id,
         parts=parts,
         code=code,
+        begun_at=queued.marked_at if queued is not None else None,
         settle_by=None if settled or message.final else now + horizons.sent_final_after,
         evidence=evidence,
         **{**(queued.way() if queued is not None else {}), "attempt": attempt, "account": account},

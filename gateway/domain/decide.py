@@ -16,7 +16,7 @@ from gateway.domain.reasons import Reason
 __all__ = ["Asked", "Decision", "Facts", "Kind", "Verdict", "decide"]
 
 Verdict = Literal["send", "defer", "hold", "block", "expire"]
-Kind = Literal["outbound", "confirmation", "help"]
+Kind = Literal["outbound", "confirmation", "welcome", "help"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def decide(asked: Asked, facts: Facts, now: datetime) -> Decision:
         return answer("block", facts.problem, f"routing.{facts.problem}")
     if not facts.allow_listed:
         return answer("block", Reason.NOT_ON_ALLOW_LIST, "staging.allow_list")
-    if asked.kind == "outbound":
+    if asked.kind in ("outbound", "welcome"):
         stands = standing(facts.consents, asked.reach)
         if stands.out is not None:
             return answer("block", Reason.OPTED_OUT, f"consent.opted_out.{stands.out.key.scope}")

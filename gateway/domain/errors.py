@@ -9,6 +9,7 @@
     ├── BadWebhook               a provider's webhook that cannot be read or is not ours
     ├── NotFound                 what was asked for is not there
     ├── KeyMissing               a key is not in the key ring: destroyed, or never made
+    ├── CannotOpen               what was sealed cannot be opened: other bytes, another key or another place
     ├── StoreRefused             PostgreSQL will never take a value that it was given
     └── Unavailable              not now; the same may work later
         ├── ProviderUnavailable  a provider did not answer a question about texts
@@ -24,6 +25,7 @@ __all__ = [
     "BadEvent",
     "BadWebhook",
     "BrokerUnavailable",
+    "CannotOpen",
     "DeadLetterReason",
     "GatewayError",
     "KeyMissing",
@@ -88,6 +90,10 @@ class NotFound(GatewayError):
 
 class KeyMissing(GatewayError):
     """A key is not in the key ring: it was destroyed when its data's time was over, or it was never made."""
+
+
+class CannotOpen(GatewayError):
+    """What was sealed cannot be opened: the bytes, the key or the place is another."""
 
 
 class StoreRefused(GatewayError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,9 +14,9 @@ from uuid import UUID
 
 from gateway.domain.changes import Change, Held, Horizons, put_back, rescue, settle
 from gateway.domain.decide import Asked, Decision, Facts
-from gateway.domain.errors import GatewayError, StoreUnavailable, Unavailable
+from gateway.domain.errors import GatewayError, StoreRefused, StoreUnavailable, Unavailable
 from gateway.domain.ids import uid_time
-from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome
+from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Unknown
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
@@ -189,12 +189,14 @@ class Dispatch:
 
     async def run(self) -> None:
         """Send until :meth:`stop`: claim what there is room for, mark what can start, let each request run its course."""
+        if self._stopping:
+            return
         self._left.clear()
         starter = asyncio.create_task(self._start_requests(), name="dispatch-start")
         checked = renewed = clock()
         try:
             await self._survive(self._pacing.renew())
-            while not self._stopping:
+            while self._goes_on():
                 if starter.done():
                     starter.result()  # it ends by a fault only, and without it nothing would be sent
                 self.wake.clear()
@@ -214,6 +216,9 @@ class Dispatch:
             starter.cancel()
             await asyncio.gather(starter, return_exceptions=True)
             self._left.set()
+
+    def _goes_on(self) -> bool:
+        return not self._stopping
 
     async def stop(self, limit: float) -> None:
         """Claim no more, put back what has not started, and wait for what has, ``limit`` seconds at most."""
@@ -283,14 +288,17 @@ class Dispatch:
             start_by = 0.0
         answered_at = clock()
         self._metrics.stage_seconds.labels(stage="mark").observe(answered_at - asked_at)
+        refused: dict[UUID, int] = {}
         for claimed in batch:
             if (marked_at := marked.get(claimed.uid)) is None:
                 self._pacing.release(claimed.account)
-                self._hands.attempts.pop(claimed.uid, None)
+                refused[claimed.uid] = claimed.attempt
                 continue
             task = asyncio.create_task(self._send(_Marked(claimed, start_by, marked_at, answered_at)))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+        if refused:
+            await self._survive(self._put_back(refused))  # what a STOP has taken is gone, what was paused or held waits again
 
     async def _send(self, marked: _Marked) -> None:
         claimed = marked.claimed
@@ -342,12 +350,25 @@ class Dispatch:
             for item in remaining:
                 by_uid.setdefault(item[0].claimed.uid, item)
             remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
-            changes |= await self._settle_round(by_uid)
+            changes |= await self._settle_storable(by_uid)
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
         begun = [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
         if begun and (late := await self._claims.sends_after_stop(begun)):
             self._metrics.sends_after_stop_total.inc(late)
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
+
+    async def _settle_storable(self, by_uid: Mapping[UUID, tuple[_Marked, Outcome]]) -> dict[tuple[UUID, int], Change]:
+        """A round that PostgreSQL refuses is halved until the one answer that it refuses stands alone: that one is unknown."""
+        try:
+            return await self._settle_round(by_uid)
+        except StoreRefused:
+            items = list(by_uid.items())
+            if len(items) == 1:
+                uid, (marked, _) = items[0]
+                return await self._settle_round({uid: (marked, Unknown("unstorable_answer"))})
+            middle = len(items) // 2
+            first = await self._settle_storable(dict(items[:middle]))
+            return first | await self._settle_storable(dict(items[middle:]))
 
     async def _settle_round(self, by_uid: Mapping[UUID, tuple[_Marked, Outcome]]) -> dict[tuple[UUID, int], Change]:
         chances = {uid: self._chance() for uid in by_uid}
@@ -373,7 +394,7 @@ class Dispatch:
             self._metrics.moved(change, category=claimed.category)
         match outcome:
             case OptedOut():
-                await self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender)
+                await self._learn(claimed)
             case Later(reason, code, wait, holds, operator):
                 if operator:
                     self._metrics.operator_needed_total.labels(account=claimed.account).inc()
@@ -384,6 +405,13 @@ class Dispatch:
                 await self._claims.hold(claimed.account, claimed.sender if holds == "sender" else "", seconds, reason)
             case Accepted() if change is not None and change.step == "contradicted":
                 log.error("accepted twice", uid=str(claimed.uid))
+
+    async def _learn(self, claimed: Claimed) -> None:
+        """Tell the STOP chapter of an opt-out, however long PostgreSQL is away: it must not be forgotten."""
+        done = False
+        while not done:
+            done = await self._survive(self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender))
+            await asyncio.sleep(0 if done else 0.5)
 
     async def _take_up_lost(self) -> None:
         """Attempts in this worker's name that it does not have in its hands: an answer of the store's that was lost."""
@@ -413,8 +441,11 @@ class Dispatch:
         for uid in attempts:
             self._hands.attempts.pop(uid, None)
 
-    async def _survive(self, work: object) -> None:
+    async def _survive(self, work: Awaitable[object]) -> bool:
+        """Do a piece of work; False, with a line in the log, when a part of the gateway is away."""
         try:
-            await work  # type: ignore[misc] # a coroutine of this class
+            await work
         except GatewayError as fault:
             log.warning("dispatch waits", why=str(fault))
+            return False
+        return True

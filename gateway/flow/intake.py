@@ -75,7 +75,7 @@ class Admission(Protocol):
         ...
 
     async def waiting(self, most: int) -> int:
-        """How many messages wait to be sent; counting stops at ``most``."""
+        """How many messages could be sent now and are not; counting stops at ``most``."""
         ...
 
 
@@ -115,10 +115,15 @@ class Intake(Generic[Kind]):
         """Take batches in until :meth:`stop`."""
         looked = 0.0
         while not self._stopping:
-            if clock() - looked >= 0.5:
+            if clock() - looked >= 1:
                 looked = clock()
                 await self._mind_the_level()
-            batch = await self._source.next_batch(0.5, self._batch)
+            try:
+                batch = await self._source.next_batch(0.5, self._batch)
+            except GatewayError as fault:
+                log.warning("nothing read", why=str(fault))
+                await asyncio.sleep(0.5)
+                continue
             if batch is not None:
                 await self._take(batch)
 

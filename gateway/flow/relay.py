@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from gateway.domain.cloudevents import write_binary
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import CannotOpen, GatewayError, KeyMissing
 from gateway.domain.events import SOURCE, ConsentEvent, DeadLetterEvent, InboundEvent, StatusEvent, encode
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.domain.reasons import Reason
@@ -149,6 +149,8 @@ class Relay:
             return 0
         began = clock()
         rows, events = await self._events(rows)
+        if not await self._leading.hold():
+            return 0
         # The next holder publishes the same: what is still on its way by then could overtake it.
         results = await self._publisher.publish(events, self._leading.left)
         gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
@@ -173,8 +175,9 @@ class Relay:
         for row in rows:
             try:
                 events.append(self._event(row))
-            except GatewayError as fault:
-                log.warning("event unreadable", why=str(fault), kind=row.kind, id=row.id)
+            except (KeyMissing, CannotOpen, ValueError) as fault:
+                # Its key is gone, or another version of the gateway wrote it. Any other fault of the key ring passes.
+                log.warning("event unreadable", why=type(fault).__name__, kind=row.kind, id=row.id)
                 await self._outbox.park([row.id], "unreadable")
             else:
                 readable.append(row)

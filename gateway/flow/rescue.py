@@ -72,11 +72,11 @@ class Rescue:
     async def without_news(self, most: int = 500) -> int:
         """``sent`` and ``unknown`` become final when nothing more is heard of them in time."""
 
-        def judge(held: Mapping[UUID, Held], _now: datetime) -> list[Change]:
+        def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
             return [
                 give_up_waiting(one.message)
                 for one in held.values()
-                if not one.message.final and one.message.state in (State.SENT, State.UNKNOWN)
+                if not one.message.final and one.message.settle_by is not None and one.message.settle_by <= now
             ]
 
         return self._count(await self._ledger.change(await self._overdue.news_over(most), judge, actor="sweep"))

@@ -16,9 +16,11 @@ from gateway.domain.changes import Change
 from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
 from gateway.domain.senders import SenderUse
 from gateway.flow.fuse import clock
-from gateway.telemetry import Metrics
+from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["InboundNote", "OptOut", "OptOutResult", "OptOuts", "ReadyReply", "Stop", "Written", "key_for"]
+
+log = get_logger("stop")
 
 Source = Literal["text", "api", "cli", "import", "provider", "event"]
 
@@ -29,7 +31,7 @@ class ReadyReply:
 
     uid: UUID
     route_id: int
-    kind: Literal["confirmation", "help"]
+    kind: Literal["confirmation", "welcome", "help"]
     to_sealed: bytes
     body_sealed: bytes
     parts: int
@@ -156,8 +158,12 @@ class Stop:
     async def finish_pending(self, limit: int = 100) -> int:
         """Put in force what others wrote and left; returns how many were."""
         pending = await self._opt_outs.written_only(limit)
-        finished = await asyncio.gather(*(self._enforce(key, version, clock() + 1) for key, version in pending))
-        return sum(finished)
+        ends = clock() + 1
+        finished = await asyncio.gather(*(self._enforce(key, version, ends) for key, version in pending), return_exceptions=True)
+        faults = [fault for fault in finished if isinstance(fault, BaseException)]
+        for fault in faults:  # one that fails does not keep the others from being put in force
+            log.error("opt-out not put in force", exc_info=fault)
+        return sum(1 for done in finished if done is True)
 
     async def _enforce(self, key: ConsentKey, version: int, until: float) -> bool:
         await self._block(key)

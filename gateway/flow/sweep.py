@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.domain.errors import GatewayError
 from gateway.flow.fuse import clock
@@ -13,20 +14,23 @@ from gateway.telemetry import get_logger
 
 __all__ = ["Step", "Sweep"]
 
+_LONGEST_STEP: Final = 1.0  # seconds that one step may keep the others waiting
+
 log = get_logger("sweep")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A bounded piece of work, done every so many seconds; again at once while it says that it changed something."""
+    """A bounded piece of work, done every so many seconds; again at once, for a while, when it did ``most`` and there may be more."""
 
     name: str
-    work: Callable[[], Awaitable[int | bool | None]]
+    work: Callable[[], Awaitable[int | None]]
     every: float
+    most: int | None = None
 
 
 class Sweep:
-    """The chapter. One process at a time holds the name ``sweep``; ``lost`` is called when another has taken it."""
+    """The chapter. One process at a time holds the name; ``lost`` is called when another has taken it."""
 
     def __init__(
         self, leading: Leading, steps: Sequence[Step], *, lost: Callable[[], None] = lambda: None, idle: float = 0.25
@@ -63,10 +67,20 @@ class Sweep:
             if clock() < self._due[step.name]:
                 continue
             try:
-                await step.work()
+                await self._do(step)
             except GatewayError as fault:
                 log.warning("sweep step waits", step=step.name, why=str(fault))
+            except Exception:  # one step that fails must not end rescue, STOPs and all the rest
+                log.exception("sweep step failed", step=step.name)
             self._due[step.name] = clock() + step.every
+
+    @staticmethod
+    async def _do(step: Step) -> None:
+        ends = clock() + _LONGEST_STEP
+        while True:
+            done = await step.work()
+            if step.most is None or done is None or done < step.most or clock() >= ends:
+                return
 
     def stop(self) -> None:
         """Begin no further step."""

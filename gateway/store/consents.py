@@ -243,7 +243,11 @@ class Consents:
         """An answer of the gateway's own becomes a message like any other, exempt from consent by its kind."""
         from gateway.store.intake import insert_messages
 
-        route = self._by_id[reply.route_id]
+        route = self._by_id.get(reply.route_id)
+        if route is None:
+            # the policy no longer has this sender: the STOP stands, and nothing is left to answer it by
+            await _audit(session, SYSTEM_TENANT, "reply_without_route", actor=self._actor, subject_id=subject_id)
+            return
         now = await session.fetchval(statements("ledger")["now"])
         row = (
             reply.uid, route.tenant, route.programme, "service", reply.kind, None, None, subject_id, reply.to_sealed, reply.body_sealed,

@@ -38,7 +38,7 @@ select version, status, in_force_at from consents where subject_id = $1 and tena
 select q.uid, q.tenant, q.state, q.attempt, q.tries, q.steps, r.provider, r.account, q.sender, q.worker_id, q.marked_at,
        false as lease_over, false as expired
   from queue q join routes r using (route_id)
- where q.subject_id = $1 and q.kind = 'outbound' and q.state in ('waiting', 'claimed')
+ where q.subject_id = $1 and q.kind in ('outbound', 'welcome') and q.state in ('waiting', 'claimed')
    and ($3 = 'all' or q.tenant = $2 and ($3 = 'tenant' or $3 = 'programme' and q.programme = $4 or $3 = 'sender' and q.sender = $4))
  order by q.uid
    for update of q
@@ -47,7 +47,7 @@ select q.uid, q.tenant, q.state, q.attempt, q.tries, q.steps, r.provider, r.acco
 -- name: under_way
 select count(*)
   from queue q
- where q.subject_id = $1 and q.kind = 'outbound' and q.state = 'marked' and q.lease_until > (select gateway_now())
+ where q.subject_id = $1 and q.kind in ('outbound', 'welcome') and q.state = 'marked' and q.lease_until > (select gateway_now())
    and ($3 = 'all' or q.tenant = $2 and ($3 = 'tenant' or $3 = 'programme' and q.programme = $4 or $3 = 'sender' and q.sender = $4))
 
 -- name: put_in_force

@@ -42,6 +42,8 @@ _REFUSED: Final = (
 # a whole partition would stay cached. One generic plan a statement: planning over many partitions costs more than running.
 _SESSION: Final = {
     "application_name": "sms-gateway",
+    # the claim reads consent in a later statement than its lock: only so does it see what was committed meanwhile
+    "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -84,16 +86,20 @@ class Database:
                 timeout=5,
                 command_timeout=12,
                 max_inactive_connection_lifetime=60,
-                server_settings=_SESSION | (_SINCE_17 if await self._version() >= 17 else {}),
+                server_settings=_SESSION | await self._more_settings(),
             )
         except (*_FAULTS, ValueError) as fault:
             raise StoreUnavailable(f"PostgreSQL cannot be reached ({type(fault).__name__})") from None
         return self
 
-    async def _version(self) -> int:
+    async def _more_settings(self) -> dict[str, str]:
+        """What depends on the server: its version, and whether it would forget what it has acknowledged."""
         session = await asyncpg.connect(self._url, timeout=5)
         try:
-            return int(session.get_server_version().major)
+            more = dict(_SINCE_17) if session.get_server_version().major >= 17 else {}
+            if await session.fetchval("show synchronous_commit") in ("off", "local"):
+                more["synchronous_commit"] = "on"
+            return more
         finally:
             await session.close()
 

@@ -64,8 +64,8 @@ select m.uid, m.to_sealed, b.sealed as body_sealed, m.trace
   join messages m on m.uid = wanted.uid
   join bodies b on b.uid = wanted.uid
 
--- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, neither its lease nor its time over. Only what is marked may go on
--- the wire; the mark brings a new lease, so that STOP waits at most one.
+-- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, neither its lease nor its time over, and nothing has been
+-- paused, held or shut since the claim. Only what is marked may go on the wire; the mark brings a new lease, so that STOP waits at most one.
 -- name: mark
 with mine as materialized (
   select q.uid
@@ -73,6 +73,17 @@ with mine as materialized (
     join queue q on q.uid = claimed.uid
    where q.attempt = claimed.attempt and q.worker_id = $3 and q.state = 'claimed' and q.lease_until > (select gateway_now())
      and q.expires_at > (select gateway_now())
+     and not exists (
+       select 1
+         from routes r
+        where r.route_id = q.route_id
+          and (exists (select 1 from pauses p
+                        where p.scope = 'all' or p.scope = 'tenant' and p.tenant = r.tenant
+                           or p.scope = 'programme' and p.tenant = r.tenant and p.name = r.programme
+                           or p.scope = 'provider' and p.name = r.provider)
+               or exists (select 1 from catch_up c where c.account = r.account and c.raised_at is not null)
+               or exists (select 1 from paces h
+                           where h.account = r.account and h.sender in ('', r.sender) and h.hold_until > (select gateway_now()))))
    order by q.uid
      for update of q
 )
@@ -98,7 +109,7 @@ on conflict (account, sender) do update
 select count(*)
   from unnest($1::uuid[], $2::timestamptz[]) as request(uid, begun_at)
   join messages m on m.uid = request.uid
- where m.kind = 'outbound' and exists (
+ where m.kind in ('outbound', 'welcome') and exists (
    select 1 from consents c
     where c.subject_id = m.subject_id and c.status = 'out' and c.in_force_at < request.begun_at
       and (c.scope = 'all' or c.tenant = m.tenant

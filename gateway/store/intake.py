@@ -77,7 +77,7 @@ class Admission:
         return await self._database.transact(work)
 
     async def waiting(self, most: int) -> int:
-        """How many messages the gateway still has to send; counting stops at ``most``."""
+        """How many messages could be sent now; counting stops at ``most``."""
         count: int = (await self._database.fetch(statements("intake")["waiting"], most))[0][0]
         return count
 

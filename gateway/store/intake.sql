@@ -66,5 +66,14 @@ with new as materialized (
 insert into outbox (kind, created_at, tenant, uid, version, payload)
 select 'dead_letter', (select gateway_now()), tenant, uid, 1, event from new join kept using (uid, tenant)
 
+-- What could be sent now: what is deferred or paused waits for something else than dispatch.
 -- name: waiting
-select count(*) from (select 1 from queue limit $1) as waiting
+select count(*)
+  from (select 1
+          from routes r
+          join queue q on q.route_id = r.route_id and q.state = 'waiting' and q.due_at <= (select gateway_now())
+         where not exists (
+           select 1 from pauses p
+            where p.scope = 'all' or p.scope = 'tenant' and p.tenant = r.tenant
+               or p.scope = 'programme' and p.tenant = r.tenant and p.name = r.programme or p.scope = 'provider' and p.name = r.provider)
+         limit $1) as waiting

@@ -65,6 +65,7 @@ def _recorded(row: Record) -> Recorded:
         provider_message_id=row["provider_message_id"],
         policy=row["policy"],
         rule=row["rule"],
+        settle_by=row["settle_by"],
     )
 
 

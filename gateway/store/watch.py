@@ -72,6 +72,7 @@ class Watch:
 
         await self._database.transact(work)
 
-    async def forget_ids(self, window_seconds: float, most: int = 5000) -> None:
-        """Message ids whose dedupe window is over."""
-        await self._database.execute(statements("watch")["forget_ids"], window_seconds, most)
+    async def forget_ids(self, window_seconds: float, most: int = 5000) -> int:
+        """Message ids whose dedupe window is over; returns how many."""
+        done = await self._database.execute(statements("watch")["forget_ids"], window_seconds, most)
+        return int(done.rpartition(" ")[2])

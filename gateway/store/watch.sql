@@ -1,7 +1,7 @@
 -- What rescue, evidence and the sweep look for. What they find is judged again under the lock.
 
 -- name: leases_over
-select uid from queue where state <> 'waiting' and lease_until <= (select gateway_now()) order by uid limit $1
+select uid from queue where state <> 'waiting' and lease_until <= (select gateway_now()) order by lease_until limit $1
 
 -- name: expired
 select uid from queue where expires_at <= (select gateway_now()) and state = 'waiting' order by expires_at limit $1
@@ -28,13 +28,14 @@ select distinct provider_message_id from messages where provider_message_id = an
 
 -- How deep the queue is, and how long its oldest has waited, by state.
 -- name: queue_levels
-select state, count(*) as messages, coalesce(extract(epoch from max(gateway_now() - least(due_at, gateway_now()))), 0)::float8 as oldest
+select state, count(*) as messages, greatest(0, extract(epoch from (select gateway_now()) - min(due_at)))::float8 as oldest
   from queue group by state
 
 -- name: outbox_level
-select count(*) filter (where parked is null) as events, count(*) filter (where parked is not null) as parked,
-       coalesce(extract(epoch from gateway_now() - min(created_at) filter (where parked is null)), 0)::float8 as oldest
-  from outbox
+select (select count(*) from outbox) - (select count(*) from outbox where parked is not null) as events,
+       (select count(*) from outbox where parked is not null) as parked,
+       coalesce((select extract(epoch from gateway_now() - created_at) from outbox where parked is null order by id limit 1), 0)::float8
+       as oldest
 
 -- name: barriers
 select count(*) as barriers from catch_up where raised_at is not null

@@ -69,7 +69,7 @@ async def test_an_unknown_outcome_is_never_sent_again(database_url: str, tmp_pat
         async with world.sending():
             await until(lambda: _is(world, "a", "unknown"))
             await world.shift(3600 * 2)
-            sweep = world.parts.sweep(world.parts.catch_up())
+            sweep = world.parts.sweep()
             await sweep.once()
         assert len(world.carrier.sent) == 1
         assert (await world.rows("select final, reason from messages"))[0] == {"final": True, "reason": "no_evidence"}

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.crypto.keyring import KeyRing
-from gateway.crypto.sealing import OVERHEAD, CannotOpen, Sealer
-from gateway.domain.errors import KeyMissing
+from gateway.crypto.sealing import OVERHEAD, Sealer
+from gateway.domain.errors import CannotOpen, KeyMissing
 
 DAY = date(2026, 11, 23)
 BODY = b"Your table is ready, canary."

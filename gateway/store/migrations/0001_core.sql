@@ -13,7 +13,7 @@ end $$;
 
 -- The smallest UUIDv7 of a moment (RFC 9562): what partitions of messages and bodies are bounded by.
 create function uid_floor(moment timestamptz) returns uuid language sql immutable parallel safe as $$
-  select (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+  select (lpad(to_hex(floor(extract(epoch from moment) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
 $$;
 
 -- One row a message: what it was, and what became of it. Partitioned by the day in its uid (a UUIDv7 made at acceptance).
@@ -22,7 +22,7 @@ create table messages (
   tenant text not null,
   programme text not null,
   category text not null check (category in ('marketing', 'service', 'security')),
-  kind text not null check (kind in ('outbound', 'confirmation', 'help')),
+  kind text not null check (kind in ('outbound', 'confirmation', 'welcome', 'help')),
   message_id text,                        -- the producer's; null for the gateway's own replies
   recipient_ref text,                     -- the producer's own name for the person, echoed in events
   subject_id bytea,                       -- keyed hash of the number; null when it could not be read
@@ -88,6 +88,7 @@ create index queue_due on queue (route_id, due_at, uid) where state = 'waiting';
 create index queue_person on queue (subject_id, tenant, category, uid);
 create index queue_under_way on queue (worker_id) where state <> 'waiting';
 create index queue_expires on queue (expires_at);
+create index queue_lease on queue (lease_until) where state <> 'waiting';
 
 -- The producer's message ids, for the dedupe window; never partitioned by day (the same id came in again after midnight).
 create table message_ids (
@@ -181,6 +182,7 @@ create table outbox (
   payload bytea,                          -- sealed where it holds personal data
   parked text                             -- why the broker will never take it
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+create index outbox_parked on outbox (id) where parked is not null;
 
 -- A record that is read again is kept once; one with another content is another, though its place be the same: offsets begin anew
 -- when a topic is made anew.
