@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from gateway.embedded.ports import free_port
 
@@ -16,17 +16,21 @@ __all__ = ["free_port", "run_apart", "until", "until_sync"]
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], limit: float = 10.0, what: str = "") -> T:
-    """The first true answer of ``condition`` (a plain or an async function); fails after ``limit`` seconds."""
+@overload
+async def until(condition: Callable[[], Awaitable[T]], limit: float = ..., what: str = ..., *, every: float = ...) -> T: ...
+@overload
+async def until(condition: Callable[[], T], limit: float = ..., what: str = ..., *, every: float = ...) -> T: ...
+async def until(condition: Callable[[], Any], limit: float = 10.0, what: str = "", *, every: float = 0.01) -> Any:
+    """The first true answer of ``condition`` (a plain or an async function), asked ``every`` so many seconds; fails after ``limit``."""
     deadline = time.monotonic() + limit
     while True:
         answer = condition()
-        value: T = await answer if inspect.isawaitable(answer) else answer
+        value = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {limit} s: {what or condition}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every)
 
 
 def until_sync(condition: Callable[[], T], limit: float = 10.0, what: str = "") -> T:

@@ -1,0 +1,330 @@
+"""The account: what became of every event, by the carrier's own book and the topics. The gateway's word about itself is not asked."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from tests.chaos.schedule import Outgoing, PersonText
+
+__all__ = ["Account", "ConsentSeen", "Published", "StatusSeen", "TextSent", "Witnessed", "draw_up"]
+
+Consent = tuple[str, str, str]
+"""Tenant, scope and name."""
+
+_ENDED_BY_GATEWAY: Final = ("blocked", "expired", "failed", "canceled")
+#: What the carrier may say of a message, by what the gateway said last. The carrier's "" is: it accepted no such message.
+_AGREES: Final[Mapping[str, frozenset[str]]] = {
+    "delivered": frozenset({"delivered"}),
+    "undelivered": frozenset({"undelivered", "failed"}),
+    "sent": frozenset({"queued", "sent", "delivered", "undelivered", "failed"}),
+    **dict.fromkeys(_ENDED_BY_GATEWAY, frozenset({""})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A record that the broker has acknowledged, and where it stands in the input topic."""
+
+    record: Outgoing
+    partition: int
+    offset: int
+
+    @property
+    def message(self) -> tuple[str, str]:
+        return self.record.programme.tenant, self.record.message_id
+
+
+@dataclass(frozen=True, slots=True)
+class TextSent:
+    """A person's text. ``answered_at``: when its webhook was answered 200, by the carrier's clock; None when it never was.
+
+    ``attempts`` is how often the carrier tried.
+    """
+
+    text: PersonText
+    sent_at: float
+    answered_at: float | None
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSeen:
+    """A status event. ``person`` is the record's key: the tenant's pseudonym of whom it is about."""
+
+    message: tuple[str, str]
+    uid: UUID
+    person: str
+    version: int
+    state: str
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentSeen:
+    """A consent event. ``at``: of an opt-out when it was in force, of an opt-in when it was written; seconds of the Unix epoch."""
+
+    person: str
+    consent: Consent
+    version: int
+    status: str
+    at: float
+
+
+@dataclass(slots=True)
+class Witnessed:
+    """What was published, texted and read from the topics."""
+
+    published: list[Published] = field(default_factory=list)
+    texts: list[TextSent] = field(default_factory=list)
+    consents: set[ConsentSeen] = field(default_factory=set)
+    dead_letters: dict[tuple[int, int], str] = field(default_factory=dict)
+    last: dict[tuple[str, str], StatusSeen] = field(default_factory=dict)
+    versions: defaultdict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[UUID, tuple[str, str]] = field(default_factory=dict)
+    persons: dict[tuple[str, str], str] = field(default_factory=dict)
+    events: int = 0
+
+    def see_status(self, seen: StatusSeen) -> None:
+        """Take a status event in: as a reader should, the highest version counts."""
+        self.events += 1
+        self.messages[seen.uid] = seen.message
+        self.persons[seen.message] = seen.person
+        if seen.version not in self.versions[seen.message]:
+            self.versions[seen.message].append(seen.version)
+        last = self.last.get(seen.message)
+        if last is None or seen.version > last.version:
+            self.last[seen.message] = seen
+
+    def see_consent(self, seen: ConsentSeen) -> None:
+        self.events += 1
+        self.consents.add(seen)
+
+    def unsettled(self) -> Iterator[str]:
+        """The published events that are neither settled, nor sent, nor dead-lettered."""
+        for one in self.published:
+            if one.record.kind in ("poison", "reused"):
+                if (one.partition, one.offset) not in self.dead_letters:
+                    yield f"{one.record.kind} {one.record.number}: no dead letter"
+            else:
+                last = self.last.get(one.message)
+                if last is None or not (last.final or last.state == "sent"):
+                    yield f"{one.record.message_id}: {'nothing told' if last is None else f'{last.state} is not final'}"
+
+
+@dataclass(slots=True)
+class Account:
+    """Counts to be shown, and violations by promise: each must be empty."""
+
+    counts: dict[str, object] = field(default_factory=dict)
+    violations: dict[str, list[str]] = field(default_factory=dict)
+
+    def broken(self) -> dict[str, list[str]]:
+        return {promise: found for promise, found in self.violations.items() if found}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A create request in the carrier's book; ``published`` is None for an answer of the gateway's own."""
+
+    row: Mapping[str, Any]
+    published: Outgoing | None
+    uid: UUID
+
+    @property
+    def accepted(self) -> bool:
+        return self.row["accepted_at"] is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _OptOut:
+    """A time in which nothing may begin: from when the opt-out was in force to when the person opted in again."""
+
+    begins: float
+    ends: float
+
+
+_OptOuts = dict[tuple[str, Consent], list[_OptOut]]
+
+
+def draw_up(witnessed: Witnessed, book: Mapping[str, Any], lease: float) -> Account:
+    """The account. ``lease`` in seconds: how much later than its answer a STOP may be in force."""
+    by_body = {one.record.body_sha256: one.record for one in witnessed.published if one.record.kind == "message"}
+    requests = [_Request(row, by_body.get(row["body_sha256"]), _uid(row["callback"])) for row in book["requests"]]
+    outs = _opt_outs(witnessed)
+    return Account(
+        _counts(witnessed, requests, outs),
+        {
+            "events neither settled nor dead-lettered": list(witnessed.unsettled()),
+            "accepted twice": _twice(requests),
+            "begun after STOP was in force": _after_stop(witnessed, requests, outs),
+            "STOP answered, and not in force within a lease": _late_stops(witnessed, outs, lease),
+            "STOP lost": _lost_stops(witnessed, outs),
+            "states that the carrier contradicts": _contradicted(witnessed, requests),
+            "requests for another message than their callback says": _crossed(witnessed, requests),
+            "messages whose events have gaps or lost their order": _out_of_order(witnessed),
+        },
+    )
+
+
+def _uid(callback: str) -> UUID:
+    """The message in a callback's URL: the first 16 bytes of its token."""
+    token = callback.rpartition("/")[2]
+    return UUID(bytes=base64.urlsafe_b64decode(token)[:16])
+
+
+def _opt_outs(witnessed: Witnessed) -> _OptOuts:
+    """By person and consent. An opt-out lasts until the opt-in of the next version."""
+    told: defaultdict[tuple[str, Consent], dict[int, ConsentSeen]] = defaultdict(dict)
+    for seen in witnessed.consents:
+        told[seen.person, seen.consent][seen.version] = seen
+    outs: _OptOuts = {}
+    for key, versions in told.items():
+        back = {number: seen.at for number, seen in versions.items() if seen.status == "in"}
+        outs[key] = [
+            _OptOut(seen.at, min((at for later, at in back.items() if later > number), default=float("inf")))
+            for number, seen in sorted(versions.items())
+            if seen.status == "out"
+        ]
+    return outs
+
+
+def _covering(record: Outgoing) -> list[Consent]:
+    """The consents by which a person can have opted out of a message."""
+    programme = record.programme
+    return [(programme.tenant, "tenant", ""), (programme.tenant, "programme", programme.name), ("*", "all", "")]
+
+
+def _stops(witnessed: Witnessed) -> Iterator[tuple[TextSent, tuple[str, Consent]]]:
+    """The STOPs, each with whose consent to what it ends; somebody of whom no event ever told has no message to be stopped."""
+    pseudonyms = {
+        (one.record.programme.tenant, one.record.person): witnessed.persons[one.message]
+        for one in witnessed.published
+        if one.message in witnessed.persons
+    }
+    for sent in witnessed.texts:
+        person = pseudonyms.get((sent.text.programme.tenant, sent.text.person))
+        if sent.text.word == "STOP" and person is not None:
+            yield sent, (person, sent.text.programme.consent)
+
+
+def _twice(requests: Sequence[_Request]) -> list[str]:
+    """By the text, which only one message has, and by the message in the callback's URL, which every request has."""
+    texts = Counter(one.published.message_id for one in requests if one.accepted and one.published is not None)
+    uids = Counter(one.uid for one in requests if one.accepted)
+    found = [f"{message_id}: its text was accepted {count} times" for message_id, count in texts.items() if count > 1]
+    return found + [f"{uid}: accepted {count} times" for uid, count in uids.items() if count > 1]
+
+
+def _after_stop(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) -> list[str]:
+    """Requests whose first byte came to the carrier while an opt-out was in force. The gateway's own answers are exempt."""
+    found = []
+    for one in requests:
+        if one.published is None:
+            continue
+        person = witnessed.persons.get((one.published.programme.tenant, one.published.message_id), "")
+        begun = one.row["begun_at"]
+        for consent in _covering(one.published):
+            found += [
+                f"{one.published.message_id}: begun {begun - out.begins:.3f} s after"
+                for out in outs.get((person, consent), ())
+                if out.begins < begun < out.ends
+            ]
+    return found
+
+
+def _late_stops(witnessed: Witnessed, outs: _OptOuts, lease: float) -> list[str]:
+    found = []
+    for sent, key in _stops(witnessed):
+        if sent.answered_at is not None:
+            in_force = [out.begins for out in outs.get(key, ()) if out.ends > sent.sent_at]
+            late = min(in_force, default=float("inf")) - sent.answered_at
+            if late > lease:
+                found.append(
+                    f"texted at {sent.text.at:.1f} s to {sent.text.programme.name}: in force {late:.1f} s after its answer"
+                )
+    return found
+
+
+def _lost_stops(witnessed: Witnessed, outs: _OptOuts) -> list[str]:
+    """STOPs that came to nothing, their webhook answered or not: the carrier has them, and its list tells of them.
+
+    Of one that a START undid before it was in force no event tells: the opt-in's version leaves room for it.
+    """
+    told = {(seen.person, seen.consent, seen.version) for seen in witnessed.consents}
+    undone = {
+        (seen.person, seen.consent)
+        for seen in witnessed.consents
+        if seen.status == "in" and seen.version > 1 and (seen.person, seen.consent, seen.version - 1) not in told
+    }
+    return [
+        f"texted at {sent.text.at:.1f} s to {sent.text.programme.name}, answered: {sent.answered_at is not None}"
+        for sent, key in _stops(witnessed)
+        if key not in undone and not any(out.ends > sent.sent_at for out in outs.get(key, ()))
+    ]
+
+
+def _contradicted(witnessed: Witnessed, requests: Sequence[_Request]) -> list[str]:
+    at_carrier = _at_carrier(requests)
+    return [
+        f"{last.message[1]}: {last.state} ({last.reason}), and at the carrier {at_carrier.get(last.uid) or 'never accepted'}"
+        for last in witnessed.last.values()
+        if last.state in _AGREES and at_carrier.get(last.uid, "") not in _AGREES[last.state]
+    ]
+
+
+def _crossed(witnessed: Witnessed, requests: Sequence[_Request]) -> list[str]:
+    return [
+        f"{one.published.message_id}: its request names {one.uid}"
+        for one in requests
+        if one.published is not None
+        and witnessed.messages.get(one.uid) != (one.published.programme.tenant, one.published.message_id)
+    ]
+
+
+def _out_of_order(witnessed: Witnessed) -> list[str]:
+    """Events may come again, but the first of each version come in order, and none is missing."""
+    return [
+        f"{message[1]}: versions {versions}"
+        for message, versions in witnessed.versions.items()
+        if versions != list(range(1, len(versions) + 1))
+    ]
+
+
+def _at_carrier(requests: Sequence[_Request]) -> dict[UUID, str]:
+    return {one.uid: one.row["state"] for one in requests if one.accepted}
+
+
+def _counts(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) -> dict[str, object]:
+    states = Counter(last.state for last in witnessed.last.values())
+    at_carrier = _at_carrier(requests)
+    unknown = [last for last in witnessed.last.values() if last.state == "unknown"]
+    waits = sorted(
+        (max(0.0, out.begins - sent.sent_at), sent.attempts, sent.text.at)
+        for sent, key in _stops(witnessed)
+        for out in outs.get(key, ())[-1:]
+        if sent.answered_at is not None and out.ends > sent.sent_at
+    )
+    return {
+        "events published": len(witnessed.published),
+        "ended as": ", ".join(f"{count} {state}" for state, count in states.most_common()),
+        "dead-lettered": f"{len(witnessed.dead_letters)} {dict(Counter(witnessed.dead_letters.values()))}",
+        "unknown, of these accepted": f"{len(unknown)}, {sum(last.uid in at_carrier for last in unknown)}",
+        "create requests, accepted": f"{len(requests)}, {sum(one.accepted for one in requests)}",
+        "answers of the gateway's own": sum(one.accepted and one.published is None for one in requests),
+        "texts from people, answered 200": f"{len(witnessed.texts)}, {sum(one.answered_at is not None for one in witnessed.texts)}",
+        "STOPs answered 200, in force after": "; ".join(
+            f"{name} {waited:.2f} s (at {at:.1f} s, attempt {attempts})"
+            for name, share in (("half", 0.5), ("99 %", 0.99), ("all", 1.0))
+            for waited, attempts, at in waits[round(share * (len(waits) - 1)) :][:1]
+        ),
+        "STOPs not answered, found in the carrier's list": sum(
+            sent.answered_at is None and bool(outs.get(key)) for sent, key in _stops(witnessed)
+        ),
+        "events read from the topics": witnessed.events,
+    }

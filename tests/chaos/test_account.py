@@ -1,0 +1,150 @@
+"""The account finds what it is to find: a test of the test. And the schedule of a seed is the same each time."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.chaos.account import ConsentSeen, Published, StatusSeen, TextSent, Witnessed, draw_up
+from tests.chaos.schedule import PROGRAMMES, Outgoing, PersonText, Schedule, number_of
+
+OFFERS = PROGRAMMES[0]
+LEASE = 4.0
+Book = dict[str, Any]
+
+
+def uid(number: int) -> UUID:
+    return UUID(int=number)
+
+
+def request(record: Outgoing, begun_at: float, *, of: int | None = None, state: str = "delivered", accepted: bool = True) -> Any:
+    token = base64.urlsafe_b64encode(uid(of or record.number).bytes + bytes(14)).decode()
+    return {
+        "to": number_of(record.person),
+        "body_sha256": record.body_sha256,
+        "callback": f"https://gateway.example/webhooks/twilio/north/status/{token}",
+        "begun_at": begun_at,
+        "accepted_at": begun_at if accepted else None,
+        "state": state if accepted else None,
+    }
+
+
+def tell(witnessed: Witnessed, record: Outgoing, *states: str) -> None:
+    for version, state in enumerate(states, start=1):
+        message = record.programme.tenant, record.message_id
+        final = state not in ("accepted", "sent")
+        witnessed.see_status(StatusSeen(message, uid(record.number), f"person-{record.person}", version, state, "", final))
+
+
+def consent(witnessed: Witnessed, person: int, version: int, status: str, at: float) -> None:
+    witnessed.see_consent(ConsentSeen(f"person-{person}", OFFERS.consent, version, status, at))
+
+
+def in_order() -> tuple[Witnessed, Book]:
+    """Person 1 is texted at 10, texts STOP at 20 (in force at 20.5) and is texted no more; person 2's message was poison."""
+    witnessed = Witnessed()
+    records = [Outgoing(1, "message", OFFERS, 1), Outgoing(2, "message", OFFERS, 1), Outgoing(3, "poison", OFFERS, 2)]
+    witnessed.published += [Published(record, 0, place) for place, record in enumerate(records)]
+    tell(witnessed, records[0], "accepted", "sent", "delivered")
+    tell(witnessed, records[1], "accepted", "blocked")
+    witnessed.dead_letters[0, 2] = "not_json"
+    consent(witnessed, 1, 1, "in", 1)
+    consent(witnessed, 1, 2, "out", 20.5)
+    witnessed.texts.append(TextSent(PersonText(20, 1, OFFERS, "STOP"), 20, 20.6))
+    return witnessed, {"requests": [request(records[0], 10.0), request(records[1], 15.0, accepted=False)]}
+
+
+def test_what_is_in_order_breaks_no_promise() -> None:
+    witnessed, book = in_order()
+    account = draw_up(witnessed, book, LEASE)
+    assert account.broken() == {}
+    assert account.counts["events published"] == 3
+
+
+def lose_an_event(witnessed: Witnessed, book: Book) -> None:
+    del witnessed.last["lantern", "m-1"]
+
+
+def lose_a_dead_letter(witnessed: Witnessed, book: Book) -> None:
+    witnessed.dead_letters.clear()
+
+
+def accept_twice(witnessed: Witnessed, book: Book) -> None:
+    book["requests"].append(dict(book["requests"][0]))
+
+
+def begin_after_stop(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][1]["begun_at"] = 20.501
+
+
+def put_in_force_too_late(witnessed: Witnessed, book: Book) -> None:
+    witnessed.texts[0] = TextSent(witnessed.texts[0].text, 16, 16.4)
+
+
+def lose_a_stop(witnessed: Witnessed, book: Book) -> None:
+    witnessed.texts.append(TextSent(PersonText(30, 1, PROGRAMMES[1], "STOP"), 30, None))
+    orders = Outgoing(4, "message", PROGRAMMES[1], 1)
+    witnessed.published.append(Published(orders, 0, 4))
+    tell(witnessed, orders, "accepted", "blocked")
+
+
+def send_what_was_blocked(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][1].update(accepted_at=15.0, state="delivered")
+
+
+def name_another_message(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][1]["callback"] = book["requests"][0]["callback"]
+
+
+def lose_a_version(witnessed: Witnessed, book: Book) -> None:
+    witnessed.versions["lantern", "m-1"].remove(2)
+
+
+def swap_versions(witnessed: Witnessed, book: Book) -> None:
+    witnessed.versions["lantern", "m-1"].reverse()
+
+
+@pytest.mark.parametrize(
+    "break_it, promise",
+    [
+        (lose_an_event, "events neither settled nor dead-lettered"),
+        (lose_a_dead_letter, "events neither settled nor dead-lettered"),
+        (accept_twice, "accepted twice"),
+        (begin_after_stop, "begun after STOP was in force"),
+        (put_in_force_too_late, "STOP answered, and not in force within a lease"),
+        (lose_a_stop, "STOP lost"),
+        (send_what_was_blocked, "states that the carrier contradicts"),
+        (name_another_message, "requests for another message than their callback says"),
+        (lose_a_version, "messages whose events have gaps or lost their order"),
+        (swap_versions, "messages whose events have gaps or lost their order"),
+    ],
+)
+def test_what_is_broken_is_found(break_it: Callable[[Witnessed, Book], None], promise: str) -> None:
+    witnessed, book = in_order()
+    break_it(witnessed, book)
+    assert promise in draw_up(witnessed, book, LEASE).broken()
+
+
+def test_a_request_after_a_start_is_no_fault() -> None:
+    witnessed, book = in_order()
+    consent(witnessed, 1, 3, "in", 30)
+    book["requests"][1]["begun_at"] = 31.0
+    assert draw_up(witnessed, book, LEASE).broken() == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_seed_gives_the_same_schedule_each_time(seed: int) -> None:
+    one, other = Schedule(seed), Schedule(seed)
+    assert one.faults == other.faults
+    assert one.texts == other.texts
+    first, again = one.outgoing(), other.outgoing()
+    assert [next(first) for _ in range(4000)] == [next(again) for _ in range(4000)]
+    kinds: Mapping[str, int] = {
+        kind: sum(fault.kind == kind for fault in one.faults) for kind in ("kill", "freeze", "kill_family")
+    }
+    assert sum(kinds.values()) >= 20
+    assert len({fault.target for fault in one.faults}) >= 9
