@@ -22,7 +22,7 @@ __all__ = ["Reply", "Scenes", "Stopped"]
 
 #: Seconds within which the gateway must have done what a scene waits for, on however slow a machine.
 _PATIENCE: Final = 30.0
-_SECOND_THOUGHTS: Final = 4.0
+_SECOND_THOUGHTS: Final = 7.5
 _LATER: Final = 45.0
 
 
@@ -139,7 +139,7 @@ class Scenes:
             await self._regret(wish)
 
     async def _regret(self, wish: Wish) -> None:
-        # A START counts only when it is later than the STOP by the carrier's clock, which tells whole seconds.
+        # A START counts only when it is 5 s later than the STOP, by the carrier's clock, which tells whole seconds.
         await asyncio.sleep(_SECOND_THOUGHTS)
         await self._text(wish.person, wish.sender, wish.regrets)
         self._expect(wish, "start")

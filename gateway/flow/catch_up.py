@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from gateway.domain.errors import BadWebhook, GatewayError
+from gateway.domain.errors import BadWebhook, GatewayError, Unavailable
 from gateway.domain.reports import InboundText
+from gateway.flow.fuse import clock
 from gateway.flow.replies import Replies
 from gateway.telemetry import get_logger
 
 __all__ = ["Barrier", "CatchUp", "CatchUpStore", "InboundList"]
 
 _OVERLAP: Final = timedelta(minutes=10)  # a list may show a text late, and providers have clocks of their own
+_FIRST_WAIT: Final = 1.0  # seconds, doubled with every failure
+_LONGEST_WAIT: Final = 30.0
+_SOON: Final = 2.0
+_SOON_AGAIN: Final = 10.0
 
 log = get_logger("catch-up")
 
@@ -26,6 +32,14 @@ class Barrier:
     account: str
     raised_at: datetime
     since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """How long to leave an account whose list could not be read, in seconds, and until when."""
+
+    seconds: float
+    until: float
 
 
 class CatchUpStore(Protocol):
@@ -81,53 +95,98 @@ class CatchUp:
         self._replies = replies
         self._lookback = lookback
         self.needed = True
-        """Set at the start, and by whoever could not store a webhook."""
+        """Set at the start, and by :meth:`shut`: barriers have to be raised."""
+        self._owed = False  # our barriers may still stand
+        self._reading = asyncio.Lock()
+        self._waits: dict[str, _Wait] = {}  # accounts whose lists could not be read
+        self._unread: set[str] = set()  # accounts to look at without a barrier
+        self._look_at = 0.0
 
     @property
     def open(self) -> bool:
-        """Whether no text is missing that this process knows of."""
+        """Whether no text is missing that this process knows of and no barrier says."""
         return not self.needed
 
     def shut(self) -> None:
         """Texts may be missing: look for them before anything is claimed."""
         self.needed = True
 
+    def look_soon(self) -> None:
+        """Texts may be missing: look for them within seconds, and hold nothing up. However often it is called, that is calm."""
+        if not self._unread:
+            self._look_at = clock() + _SOON
+        self._unread.update(self._lists)
+
     async def ensure(self) -> bool:
-        """If a catch-up is needed, raise the barriers and read the lists. True once nothing is missing; False to try again."""
-        if not self.needed:
-            return True
+        """Raise the barriers once for each occasion, and read the lists. True once nothing is missing; False to try again.
+
+        An account whose list cannot be read keeps its barrier, and is tried again ever more seldom; the others are not held up.
+        """
         try:
-            await self._store.raise_barriers(sorted(self._lists))
-            self.needed = False  # from here on the barriers say it, to every worker
-            done = await self.finish()
+            if self.needed:
+                await self._store.raise_barriers(sorted(self._lists))
+                self._owed = True
+                self.needed = False  # from here on the barriers say it, to every worker
+            if self._owed:
+                self._owed = not await self.finish()
+            if self._unread and clock() >= self._look_at:
+                await self._look()
         except GatewayError as fault:
             log.warning("catch-up waits", why=str(fault))
-            self.needed = True
             return False
-        self.needed = self.needed or not done
-        return done
+        return not (self.needed or self._owed)
 
     async def finish(self) -> bool:
         """Read the list of every account whose barrier stands, whoever raised it, and take the barrier away."""
-        done = True
-        for barrier in await self._store.raised():
-            if barrier.account not in self._lists:
-                continue
-            try:
-                await self._read(barrier)
-            except GatewayError as fault:
-                log.warning("catch-up waits", account=barrier.account, why=str(fault))
-                done = False
-            else:
-                await self._store.lower(barrier)
-        return done
+        async with self._reading:
+            barriers = [barrier for barrier in await self._store.raised() if barrier.account in self._lists]
+            return all(await asyncio.gather(*(self._finish(barrier) for barrier in barriers)))
 
     async def refresh(self) -> None:
         """Read the lists although nothing is known to be missing, without a barrier: so that a catch-up never has far to go."""
+        await self._refresh(set(self._lists))
+
+    async def _look(self) -> None:
+        unread, self._unread = self._unread, set()
+        left = unread
+        try:
+            left = unread - await self._refresh(unread)
+        finally:  # an account with a barrier, too: its reading may have begun before the text
+            if left:
+                self._unread |= left
+                self._look_at = clock() + _SOON_AGAIN
+
+    async def _refresh(self, accounts: set[str]) -> set[str]:
+        """Those of the accounts whose lists were read."""
+        read = set()
         for account in await self._store.caught_up():
-            if account.account in self._lists:
-                await self._read(account)
+            if account.account in accounts and await self._read_if_possible(account):
                 await self._store.read_again(account)
+                read.add(account.account)
+        return read
+
+    async def _finish(self, barrier: Barrier) -> bool:
+        wait = self._waits.get(barrier.account)
+        if wait is not None and clock() < wait.until:
+            return False
+        if not await self._read_if_possible(barrier):
+            seconds = min(wait.seconds * 2, _LONGEST_WAIT) if wait is not None else _FIRST_WAIT
+            self._waits[barrier.account] = _Wait(seconds, clock() + seconds)
+            return False
+        self._waits.pop(barrier.account, None)
+        return await self._store.lower(barrier)
+
+    async def _read_if_possible(self, barrier: Barrier) -> bool:
+        """False when the list could not be read. Whatever is the matter, it does not end the process: the barrier stands."""
+        try:
+            await self._read(barrier)
+        except GatewayError as fault:
+            log.warning("catch-up waits", account=barrier.account, why=str(fault))
+            return False
+        except Exception as fault:
+            log.exception("catch-up waits", account=barrier.account, exc_info=fault)
+            return False
+        return True
 
     async def _read(self, barrier: Barrier) -> None:
         now = await self._store.now()
@@ -139,7 +198,24 @@ class CatchUp:
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         for text in sorted(texts.values(), key=lambda one: one.created_at or oldest):
             if not await self._store.seen(text.account, text.provider_message_id):
-                try:
-                    await self._replies.receive(text, found_by="catch_up")
-                except BadWebhook as fault:
-                    log.warning("listed text passed over", account=barrier.account, why=str(fault))
+                await self._heed(text)
+
+    async def _heed(self, text: InboundText) -> None:
+        """A text that can never be heeded does not keep the others waiting for ever."""
+        try:
+            await self._replies.receive(text, found_by="catch_up")
+        except Unavailable:
+            raise
+        except BadWebhook as fault:
+            log.warning("listed text passed over", account=text.account, why=str(fault))
+        except Exception as fault:
+            log.exception("listed text passed over", account=text.account, exc_info=fault)
+            await self._pass_over(text)
+
+    async def _pass_over(self, text: InboundText) -> None:
+        try:
+            await self._replies.pass_over(text)
+        except Unavailable:
+            raise
+        except Exception as fault:
+            log.exception("listed text could not even be passed over in order", account=text.account, exc_info=fault)

@@ -74,7 +74,8 @@ class Receipts:
                     if one.queued is not None
                     else None
                 )
-                if owner != receipt.account or receipt.attempt < 1:
+                # Without an owner the last attempt was refused, or there was none. The token of the callback is the account's own.
+                if owner not in (None, receipt.account) or receipt.attempt < 1:
                     fates[place] = "foreign_account"
                     continue
                 change = report(one.message, one.queued, receipt, now, self._horizons)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol, cast
 from uuid import UUID
 
 from gateway.domain.consent import Consent, ConsentKey
-from gateway.domain.errors import BadWebhook, ProviderUnavailable
+from gateway.domain.errors import BadWebhook, ProviderUnavailable, Unavailable
 from gateway.domain.events import InboundEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.parts import parts
@@ -30,6 +30,16 @@ ReplyFate = Literal["stop", "start", "help", "other", "repeated"]
 # The confirmation of a STOP is presumed consented to within five minutes: 47 CFR 64.1200(a)(12).
 _CONFIRM_WITHIN: Final = timedelta(minutes=5)
 _ANSWER_WITHIN: Final = timedelta(hours=1)
+
+# A webhook carries no time, so that its STOP has PostgreSQL's; a START has the provider's. By so much may the two clocks differ.
+_CLOCKS_APART: Final = timedelta(seconds=5)
+
+# Only the confirmation of a STOP and the answer to HELP are exempt from consent: the answer to a START is a text like any other.
+_KINDS: Final[dict[Literal["stop", "start", "help"], Literal["confirmation", "welcome", "help"]]] = {
+    "stop": "confirmation",
+    "start": "welcome",
+    "help": "help",
+}
 
 log = get_logger("replies")
 
@@ -92,6 +102,9 @@ class Conversation(Protocol):
 class InboundSource(Protocol):
     """A provider account that can be asked when a person's text was made."""
 
+    @property
+    def name(self) -> str: ...
+
     async def inbound_created_at(self, provider_message_id: str) -> datetime | None:
         """The provider's own time; raises ProviderUnavailable."""
         ...
@@ -121,27 +134,57 @@ class Replies:
 
     async def receive(self, text: InboundText, *, found_by: str = "webhook") -> ReplyFate:
         """Heed one text. A STOP is in force when this returns, or will be within a lease."""
-        use = self._use(text)
-        number = normal_form(text.sender.reveal())
-        subject_id = self._hasher.subject_id(text.sender if isinstance(number, BadNumber) else number)
-        last = await self._conversation.last_text(subject_id, use.sender if use is not None else text.to)
+        uses = self._uses(text)
+        subject_id = self._subject_id(text)
+        use, last = await self._last(text, uses, subject_id)
         whom = self._whom(use, last)
         policy = self._policies.tenant(whom[0]) if whom is not None else None
         word = self._word(text, policy)
+        keys = _keys(uses, subject_id)
         if word is not None and word.kind == "yes":
-            word = await self._yes(word, text, key_for(use, subject_id))
-        heard = _Heard(text, use, whom, policy, subject_id, word)
+            word = await self._yes(word, text, keys)
+        heard = _Heard(text, use, keys, whom, policy, subject_id, word)
         fate = await self._heed(heard)
         self._metrics.replies_total.labels(kind=fate).inc()
         if found_by == "catch_up" and fate != "repeated":
             self._metrics.catch_up_total.inc()
         return fate
 
-    def _use(self, text: InboundText) -> SenderUse | None:
-        use = (self._senders.get(text.service) if text.service else None) or self._senders.get(text.to)
-        if use is not None and use.account != text.account:
+    async def pass_over(self, text: InboundText) -> None:
+        """Count a text that cannot be heeded; of a STOP, write at least the opt-out. Raises what writing it raises."""
+        self._metrics.replies_total.labels(kind="passed_over").inc()
+        word = read(text.body)
+        if text.replied == "STOP" or (word is not None and word.kind == "stop"):
+            uses, subject_id = self._uses(text), self._subject_id(text)
+            await self._heed_stop(_Heard(text, None, _keys(uses, subject_id), None, None, subject_id, word))
+
+    def _subject_id(self, text: InboundText) -> bytes:
+        number = normal_form(text.sender.reveal())
+        return self._hasher.subject_id(text.sender if isinstance(number, BadNumber) else number)
+
+    def _uses(self, text: InboundText) -> list[SenderUse]:
+        """The senders of ours that a text was sent to: a messaging service, a number, or a number of a service."""
+        known = [use for name in dict.fromkeys((text.service, text.to)) if name and (use := self._senders.get(name)) is not None]
+        uses = [use for use in known if use.account == text.account]
+        if known and not uses:
             raise BadWebhook("the text is for a sender of another account")
-        return use
+        return uses
+
+    async def _last(
+        self, text: InboundText, uses: Sequence[SenderUse], subject_id: bytes
+    ) -> tuple[SenderUse | None, LastText | None]:
+        """The sender that has texted the person, and its last text; without any, the first of the senders."""
+        first = uses[0] if uses else None
+        try:
+            for use in uses:
+                if (last := await self._conversation.last_text(subject_id, use.sender)) is not None:
+                    return use, last
+            return first, None if uses else await self._conversation.last_text(subject_id, text.to)
+        except Unavailable:
+            raise
+        except Exception as fault:  # noqa: BLE001 - a STOP needs none of this
+            log.warning("last text not found", account=text.account, why=type(fault).__name__)
+            return first, None
 
     @staticmethod
     def _whom(use: SenderUse | None, last: LastText | None) -> tuple[str, str] | None:
@@ -158,15 +201,17 @@ class Replies:
         word = read(text.body, languages)
         if text.replied is None or (word is not None and word.kind == "stop"):
             return word
+        if text.replied == "START" and word is not None and word.kind == "yes":
+            return word  # providers take every YES for a START; here it is one only from who has opted out
         kind = cast("WordKind", text.replied.lower())
         return word if word is not None and word.kind == kind else Word(kind, languages[0], kind)
 
-    async def _yes(self, word: Word, text: InboundText, key: ConsentKey) -> Word | None:
+    async def _yes(self, word: Word, text: InboundText, keys: Sequence[ConsentKey]) -> Word | None:
         """YES is an opt-in only from someone who has opted out; on toll-free numbers only START and UNSTOP undo a STOP."""
         if is_toll_free(PhoneNumber(text.to)):
             return None
-        outs = [consent for consent in await self._conversation.consents(key.subject_id) if consent.status == "out"]
-        return Word("start", word.language, word.word) if any(consent.key == key for consent in outs) else None
+        outs = [consent for consent in await self._conversation.consents(keys[0].subject_id) if consent.status == "out"]
+        return Word("start", word.language, word.word) if any(consent.key in keys for consent in outs) else None
 
     async def _heed(self, heard: _Heard) -> ReplyFate:
         match heard.word.kind if heard.word is not None else None:
@@ -184,27 +229,37 @@ class Replies:
 
     async def _heed_stop(self, heard: _Heard) -> ReplyFate:
         text = heard.text
-        reply = await self._reply(heard, "stop", _CONFIRM_WITHIN)
-        opt_out = OptOut(
-            key_for(heard.use, heard.subject_id), "text", text.created_at, actor="person", reply=reply, inbound=heard.note("stop")
-        )
+        reply = await self._reply_if_possible(heard)
+        *others, first = [OptOut(key, "text", text.created_at, actor="person") for key in reversed(heard.keys)]
+        if others and not await self._conversation.seen(text.account, text.provider_message_id):
+            for opt_out in others:  # the text's id goes with the last: once it is stored, all of them are
+                await self._stop.opt_out(opt_out)
+        opt_out = replace(first, reply=reply, inbound=heard.note("stop"))
         return "repeated" if await self._stop.opt_out(opt_out) is None else "stop"
+
+    async def _reply_if_possible(self, heard: _Heard) -> ReadyReply | None:
+        """The confirmation of a STOP, or None: a STOP is never lost for want of its answer, as with a key folder that is full."""
+        try:
+            return await self._reply(heard, "stop", _CONFIRM_WITHIN)
+        except Unavailable:
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the STOP counts
+            log.warning("stop not confirmed", account=heard.text.account, why=type(fault).__name__)
+            return None
 
     async def _heed_start(self, heard: _Heard) -> ReplyFate:
         text = heard.text
         if await self._conversation.seen(text.account, text.provider_message_id):
             return "repeated"
-        key = key_for(heard.use, heard.subject_id)
-        said_at = text.created_at or await self._asked_when(heard, key)
-        opt_in = OptIn(
-            key,
-            "text",
-            said_at,
-            actor="person",
-            reply=await self._reply(heard, "start", _ANSWER_WITHIN),
-            inbound=heard.note("start"),
-        )
-        match await self._conversation.opt_in(opt_in):
+        said_at = await self._said_at(heard)
+        if said_at is None:
+            log.warning("nobody knows when a start was said: the person stays opted out", account=text.account)
+            return "start" if await self._conversation.note(heard.note("start_not_proven"), None, None) else "repeated"
+        *others, first = [OptIn(key, "text", said_at, actor="person") for key in reversed(heard.keys)]
+        for opt_in in others:  # the text's id goes with the last: once it is stored, all of them are
+            await self._conversation.opt_in(opt_in)
+        reply = await self._reply(heard, "start", _ANSWER_WITHIN)
+        match await self._conversation.opt_in(replace(first, reply=reply, inbound=heard.note("start"))):
             case "granted":
                 return "start"
             case "repeated":
@@ -213,16 +268,21 @@ class Replies:
                 log.warning("start not proven later than the stop: the person stays opted out", account=text.account)
                 return "start"
 
-    async def _asked_when(self, heard: _Heard, key: ConsentKey) -> datetime:
-        """When a START was texted. Webhooks do not say, and may be late repeats: the provider is asked where it matters."""
-        now = await self._conversation.now()
-        if not any(consent.status == "out" for consent in await self._conversation.consents(key.subject_id)):
-            return now
-        try:
-            said_at = await self._sources[heard.text.account].inbound_created_at(heard.text.provider_message_id)
-        except (ProviderUnavailable, KeyError):
-            said_at = None
-        return said_at or datetime.min.replace(tzinfo=now.tzinfo)  # a doubt goes to STOP
+    async def _said_at(self, heard: _Heard) -> datetime | None:
+        """The earliest moment, by PostgreSQL's clock, at which a START can have been said; None when nobody knows.
+
+        Webhooks do not say, and may be late repeats: the provider is asked where it matters. A doubt goes to STOP.
+        """
+        said_at = heard.text.created_at
+        if said_at is None:
+            now = await self._conversation.now()
+            if not any(consent.status == "out" for consent in await self._conversation.consents(heard.subject_id)):
+                return now
+            try:
+                said_at = await self._sources[heard.text.account].inbound_created_at(heard.text.provider_message_id)
+            except (ProviderUnavailable, KeyError):
+                return None
+        return said_at - _CLOCKS_APART if said_at is not None else None
 
     async def _reply(self, heard: _Heard, kind: Literal["stop", "start", "help"], within: timedelta) -> ReadyReply | None:
         """The answer, sealed; None where the provider or the network has answered, or no way out is known."""
@@ -244,7 +304,7 @@ class Replies:
         return ReadyReply(
             uid=uid,
             route_id=route_id,
-            kind="help" if kind == "help" else "confirmation",
+            kind=_KINDS[kind],
             to_sealed=self._vault.seal_number(tenant, uid, text.sender),
             body_sealed=self._vault.seal_body(tenant, uid, body),
             parts=parts(body),
@@ -269,7 +329,7 @@ class Replies:
             sender=heard.use.sender,
             body=text.body,
             recipient_ref=last.recipient_ref if last is not None else None,
-            provider="twilio",
+            provider=self._sources[text.account].name,
             account=text.account,
             received_at=now,
         )
@@ -282,11 +342,17 @@ class _Heard:
 
     text: InboundText
     use: SenderUse | None
+    keys: list[ConsentKey]
     whom: tuple[str, str] | None
     policy: Policy | None
     subject_id: bytes
     word: Word | None
 
-    def note(self, fate: Literal["stop", "start", "help", "other"]) -> InboundNote:
+    def note(self, fate: Literal["stop", "start", "start_not_proven", "help", "other"]) -> InboundNote:
         tenant = self.whom[0] if self.whom is not None else SYSTEM_TENANT
         return InboundNote(self.text.account, self.text.provider_message_id, self.text.created_at, fate, tenant, self.subject_id)
+
+
+def _keys(uses: Sequence[SenderUse], subject_id: bytes) -> list[ConsentKey]:
+    """What a STOP or START to these senders speaks of: all of them."""
+    return list(dict.fromkeys(key_for(use, subject_id) for use in uses)) or [key_for(None, subject_id)]

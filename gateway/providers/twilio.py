@@ -29,6 +29,7 @@ from gateway.providers.twilio_webhooks import (
     body_is_signed,
     form_is_signed,
     inbound_of,
+    readable,
     receipt_of,
 )
 
@@ -203,7 +204,7 @@ class Twilio:
             sender=PhoneNumber(str(record.from_)),
             to=str(record.to),
             service=record.messaging_service_sid,
-            body=MessageBody(record.body or ""),
+            body=MessageBody(readable(record.body or "")),
             replied=None,
             created_at=record.date_created,
         )
@@ -215,7 +216,7 @@ class Twilio:
             provider_message_id=self._sid_of(record),
             to=to,
             sender=sender,
-            body=MessageBody(record.body or ""),
+            body=MessageBody(readable(record.body or "")),
             state=STATES.get(str(record.status)),
             code=None if record.error_code is None else str(record.error_code),
             parts=_parts(record.num_segments),

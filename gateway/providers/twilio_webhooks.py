@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from uuid import UUID
 
-__all__ = ["MESSAGE_SID", "PERSON", "SERVICE_SID", "STATES", "body_is_signed", "form_is_signed", "inbound_of", "receipt_of"]
+__all__ = [
+    "MESSAGE_SID",
+    "PERSON",
+    "SERVICE_SID",
+    "STATES",
+    "body_is_signed",
+    "form_is_signed",
+    "inbound_of",
+    "readable",
+    "receipt_of",
+]
 
 MESSAGE_SID: Final = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}")
 SERVICE_SID: Final = re.compile(r"MG[0-9a-fA-F]{32}")
@@ -66,18 +76,26 @@ def inbound_of(account: str, account_sid: str, form: Sequence[tuple[str, str]]) 
     sender = _needed(fields, "From")
     if not PERSON.fullmatch(sender):
         raise BadWebhook("inbound text: From is not a telephone number in E.164 form")
+    to = _needed(fields, "To")
+    if not to.isprintable():
+        raise BadWebhook("inbound text: To holds what no address has")
     service = fields.get("MessagingServiceSid", "")
     opt_out = fields.get("OptOutType", "").upper()
     return InboundText(
         account=account,
         provider_message_id=_message_sid(fields),
         sender=PhoneNumber(sender),
-        to=_needed(fields, "To"),
+        to=to,
         service=service if SERVICE_SID.fullmatch(service) else None,
-        body=MessageBody(_needed(fields, "Body", empty=True)),
+        body=MessageBody(readable(_needed(fields, "Body", empty=True))),
         replied=cast("OptOutType", opt_out) if opt_out in OPT_OUT_TYPES else None,
         created_at=None,
     )
+
+
+def readable(body: str) -> str:
+    """A body that can be encoded: half a character, cut off somewhere on its way, becomes U+FFFD."""
+    return body.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def receipt_of(account: str, account_sid: str, form: Sequence[tuple[str, str]], uid: UUID, attempt: int) -> Receipt:

@@ -7,7 +7,7 @@ against the public URL of the settings, whatever ``Host`` a proxy passes on. Not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 from uuid import UUID
@@ -89,7 +89,11 @@ class WebhookAccount:
 
 
 class Webhooks:
-    """The ASGI application below ``/webhooks/``; ``accounts`` are by alias."""
+    """The ASGI application below ``/webhooks/``; ``accounts`` are by alias.
+
+    ``missed`` is called for every inbound text that is answered with "later" or "failed": with True when its signature was right,
+    with False when it was turned away unread.
+    """
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class Webhooks:
         metrics: Metrics,
         room: Room,
         limits: Limits | None = None,
+        missed: Callable[[bool], object] = lambda _verified: None,
     ) -> None:
         self._public_url = public_url.rstrip("/")
         self._accounts = dict(accounts)
@@ -111,11 +116,14 @@ class Webhooks:
         self._webhooks_total = metrics.webhooks_total
         self._room = room
         self._limits = limits or Limits()
+        self._missed = missed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind, alias, token = _route(scope["path"])
         if not self._room.enter(receipt=kind == "status"):
             result = "overloaded"
+            if kind == "inbound":
+                self._missed(False)
         else:
             try:
                 result = await self._result(scope, receive, kind, alias, token)
@@ -166,7 +174,13 @@ class Webhooks:
 
     async def _take(self, provider: WebhookProvider, form: list[tuple[str, str]], kind: Kind, alias: str, token: str) -> str:
         if kind == "inbound":
-            return await self._replies.receive(provider.read_inbound(form))
+            try:
+                return await self._replies.receive(provider.read_inbound(form))
+            except BadWebhook:
+                raise
+            except BaseException:  # the time limit and the end of the process are a cancellation
+                self._missed(True)
+                raise
         named = self._tokens.read(token, alias)
         if named is None:
             return "bad_token"

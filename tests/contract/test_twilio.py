@@ -426,6 +426,11 @@ async def test_what_people_sent_us_is_listed_oldest_first() -> None:
     assert parse_qs(urlsplit(server.requests[0].target).query)["To"] == [SENDER]
 
 
+async def test_half_a_character_in_a_listed_text_is_replaced() -> None:
+    async with twilio(pages([inbound(1, body="late \ud83d"), inbound(2, body="fine 👋")])) as (provider, _):
+        assert [text.body.reveal() for text in await provider.list_inbound(SENDER, NOON)] == ["late \ufffd", "fine 👋"]
+
+
 async def test_what_people_sent_to_a_service_is_found_by_the_service() -> None:
     async with twilio(pages([inbound(1), inbound(2, messaging_service_sid=SERVICE)])) as (provider, server):
         assert [text.provider_message_id for text in await provider.list_inbound(SERVICE, NOON)] == [sid(2)]
@@ -662,8 +667,10 @@ async def test_a_receipt_without_a_needed_field_is_bad(verifier: Twilio, missing
         {"From": NUMBER + "\n"},
         {"From": ""},
         {"To": ""},
+        {"To": SENDER + "\0"},
+        {"To": "\ud800"},
     ],
-    ids=str,
+    ids=ascii,
 )
 async def test_an_inbound_text_that_is_not_ours_or_not_a_persons_is_bad(verifier: Twilio, changed: dict[str, str]) -> None:
     with pytest.raises(BadWebhook) as fault:

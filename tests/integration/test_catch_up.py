@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.domain.errors import ProviderUnavailable
 from gateway.domain.reports import InboundText
+from gateway.flow.catch_up import CatchUp
 from tests.integration.hands import Hands
 from tests.integration.world import Carrier, World, open_world
 from tests.support import until
@@ -39,7 +40,7 @@ async def test_nothing_is_claimed_while_the_list_is_not_read(database_url: str, 
         assert not catch_up.open or await world.parts.control.raised()
         assert await claims(world) == []
         world.carrier.away = False
-        assert await catch_up.ensure()
+        assert await until(catch_up.ensure)
         assert catch_up.open
         assert await claims(world) == ["a"]
 
@@ -175,7 +176,7 @@ async def test_lists_are_read_from_the_last_complete_reading_on(database_url: st
         start = await world.parts.ledger.now()
         assert all(abs(since - (start - timedelta(days=3))) < timedelta(minutes=1) for since in carrier.asked)
         carrier.broken, carrier.asked = False, []
-        assert await catch_up.ensure()
+        assert await until(catch_up.ensure)
         assert all(
             since < start - timedelta(days=2) for since in carrier.asked
         )  # what was not read to its end counts for nothing
@@ -226,3 +227,103 @@ async def test_dispatch_sends_nothing_to_who_stopped_during_the_outage(database_
         outbound = [text for text in world.carrier.sent if "visit" in text.body.reveal()]
         assert {int(text.to.reveal()[-4:]) % 2 for text in outbound} == {1}
         assert len(outbound) == 10
+
+
+class Two(Carrier):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    async def list_inbound(self, to: str, since: datetime) -> list[InboundText]:
+        self.asked += 1
+        return await super().list_inbound(to, since)
+
+
+async def test_an_account_whose_list_cannot_be_read_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        other = Two(account="other", away=True)
+        world.parts.providers = {"main": world.carrier, "other": other}  # type: ignore[dict-item]
+        control, parts = world.parts.control, world.parts
+        catch_up = CatchUp(control, parts.providers, {"main": [CLINIC], "other": [OFFERS]}, parts.replies(), timedelta(days=1))
+        assert not await catch_up.ensure()
+        (barrier,) = await control.raised()
+        assert barrier.account == "other"
+        assert catch_up.open  # the barrier says it
+        assert await claims(world) == ["a"]
+        for _ in range(5):
+            assert not await catch_up.ensure()
+        assert await control.raised() == [barrier]  # not raised again
+        assert other.asked == 1  # nor asked without a pause
+        other.away = False
+        assert await until(catch_up.ensure)
+        assert await control.raised() == []
+
+
+async def test_a_list_that_cannot_be_understood_keeps_the_barrier_and_ends_nothing(database_url: str, tmp_path: Path) -> None:
+    class Odd(Carrier):
+        odd = True
+
+        async def list_inbound(self, to: str, since: datetime) -> list[InboundText]:
+            if self.odd:
+                raise ValueError("a bug")
+            return await super().list_inbound(to, since)
+
+    carrier = Odd()
+    async with open_world(database_url, tmp_path, carrier) as world:
+        catch_up = world.parts.catch_up()
+        assert not await catch_up.ensure()
+        assert await world.parts.control.raised()
+        carrier.odd = False
+        assert await until(catch_up.ensure)
+
+
+async def test_a_text_that_can_never_be_heeded_is_passed_over_and_its_stop_is_written(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        await world.publish(message_id="b", to="+12025550102")
+        missed(world, "half a character \ud83d", timedelta(minutes=9))
+        missed(world, "STOP", timedelta(minutes=8))
+        missed(world, "STOP", timedelta(minutes=7), sender="+12025550102")
+
+        async def broken(*_: object) -> None:
+            raise ValueError("a bug")
+
+        replies = world.parts.replies()
+        heed = replies._heed
+
+        async def heeded(heard: Any) -> Any:
+            return await (broken() if heard.text.sender.reveal() == "+12025550101" and heard.word else heed(heard))
+
+        replies._heed = heeded  # type: ignore[method-assign]
+        parts = world.parts
+        catch_up = CatchUp(parts.control, parts.providers, {"main": [CLINIC]}, replies, timedelta(days=1))
+        assert await catch_up.ensure()
+        rows = await world.rows("select in_force_at is not null as in_force from consents where status = 'out'")
+        assert rows == [{"in_force": True}] * 2
+        assert set((await world.states()).values()) == {"blocked"}
+        assert parts.registry.get_sample_value("sms_gateway_replies_total", {"kind": "passed_over"}) == 2
+
+
+async def test_lists_are_looked_at_soon_without_holding_anything_up(database_url: str, tmp_path: Path) -> None:
+    carrier = Two()
+    async with open_world(database_url, tmp_path, carrier) as world:
+        catch_up = world.parts.catch_up()
+        assert await catch_up.ensure()
+        carrier.asked = 0
+        missed(world, "STOP", timedelta(seconds=1))
+        for _ in range(3):
+            catch_up.look_soon()
+            assert await catch_up.ensure()
+        assert carrier.asked == 0  # calm
+        assert await world.parts.control.raised() == []
+
+        async def looked() -> bool:
+            assert await catch_up.ensure()
+            return carrier.asked > 0
+
+        await until(looked)
+        assert len(await world.rows("select * from consents where in_force_at is not null")) == 1
+        asked = carrier.asked
+        assert await catch_up.ensure()
+        assert carrier.asked == asked

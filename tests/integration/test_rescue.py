@@ -217,19 +217,30 @@ async def test_a_second_acceptance_is_counted_and_changes_nothing(database_url: 
 async def test_receipts_of_another_account_or_of_no_message_are_recognised(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         await world.publish(message_id="a")
-        await world.publish(message_id="blocked", to="12")
-        blocked = (await world.rows("select uid from messages where message_id = 'blocked'"))[0]["uid"]
         hands = Hands(world)
         claimed = (await hands.claim())[0]
         receipts = world.parts.receipts()
         assert await receipts.receive(receipt_of(claimed, "delivered", SID, account="other")) == "foreign_account"
         assert await receipts.receive(receipt_of(claimed, "delivered", SID, attempt=0)) == "foreign_account"
-        assert await receipts.receive(Receipt("main", blocked, 1, SID, "delivered", None)) == "foreign_account"
         for uid in (uuid4(), UUID(int=claimed.uid.int ^ 1)):
             assert await receipts.receive(Receipt("main", uid, 1, SID, "delivered", None)) == "unknown_message"
-        assert await world.states() == {"a": "sending", "blocked": "blocked"}
+        assert await world.states() == {"a": "sending"}
         await hands.send([claimed], Accepted(SID, 1))
         assert await receipts.receive(receipt_of(claimed, "delivered", SID, account="other")) == "foreign_account"
+
+
+async def test_an_acceptance_of_what_was_refused_and_then_stopped_is_counted(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        hands = Hands(world)
+        claimed = await hands.claim()
+        await hands.send(claimed, Later(Reason.RATE_LIMITED, "http_429"))
+        assert await world.receive("STOP") == "stop"
+        assert await world.rows("select account from messages where message_id = 'a'") == [{"account": None}]
+        receipts = world.parts.receipts()
+        assert await receipts.receive(receipt_of(claimed[0], "delivered", SID)) == "changed"
+        assert counted(world, "duplicate_sends_total") == 1
+        assert (await world.states())["a"] == "blocked"
 
 
 @pytest.mark.parametrize("seed", range(3))

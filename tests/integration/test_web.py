@@ -24,7 +24,7 @@ from yarl import URL
 from gateway.crypto.bearer import new_token, token_hash
 from gateway.crypto.tokens import AttemptTokens
 from gateway.domain.consent import Scope
-from gateway.domain.errors import GatewayError, StoreUnavailable
+from gateway.domain.errors import GatewayError, KeyMissing, StoreRefused, StoreUnavailable
 from gateway.domain.events import OptInProof
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.phone import normal_form
@@ -73,6 +73,7 @@ class TwilioWebhooks:
 class Behind:
     """What lies behind the ports: it records what comes, and does as it is told."""
 
+    missed: list[bool] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     texts: list[InboundText] = field(default_factory=list)
     consents: list[tuple[Any, ...]] = field(default_factory=list)
@@ -219,6 +220,7 @@ def build(limits: Limits | None = None, most: int = 16, public_url: str = PUBLIC
         metrics=metrics,
         room=room,
         limits=limits,
+        missed=behind.missed.append,
     )
     api = Api(
         stops=behind,
@@ -386,6 +388,32 @@ async def test_a_store_that_hangs_is_told_as_later_in_time() -> None:
         web.behind.gate = asyncio.Event()
         assert (await web.hook(INBOUND, inbound_fields())).status == 503
         assert web.room.inside == 0
+        assert web.behind.missed == [True]
+
+
+@pytest.mark.parametrize(
+    "fault", [StoreUnavailable("away"), StoreRefused("refused"), KeyMissing("no key"), OSError("full"), ValueError("a bug")]
+)
+async def test_a_text_that_is_not_heeded_is_reported_as_missed_whatever_the_reason(web: Web, fault: Exception) -> None:
+    web.behind.fault = fault
+    assert (await web.hook(INBOUND, inbound_fields(Body="STOP"))).status >= 500
+    assert web.behind.missed == [True]
+    assert (await web.hook(status_path(), status_fields())).status >= 500
+    assert (await web.hook(INBOUND, inbound_fields(To="\0"))).status == 400
+    assert (await web.hook(INBOUND, inbound_fields(), token="another")).status == 403
+    assert web.behind.missed == [True]
+
+
+async def test_a_text_that_finds_no_room_is_reported_as_missed_unread() -> None:
+    async with serving(build(most=1)) as web:
+        web.behind.gate = asyncio.Event()
+        first = asyncio.create_task(web.hook(INBOUND, inbound_fields()))
+        await web.behind.arrive(1)
+        assert (await web.hook(INBOUND, inbound_fields(Body="STOP"))).code == "overloaded"
+        assert web.behind.missed == [False]
+        web.behind.gate.set()
+        assert (await first).status == 200
+        assert web.behind.missed == [False]
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_without_end() -> None:
