@@ -31,7 +31,10 @@ class Running:
         self._lock = -1
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._directory.exists():
+            self._directory.mkdir(mode=0o700, parents=True)
+            # As root the embedded PostgreSQL runs as another user, who must get through; what is below keeps its own modes.
+            self._directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
         self._lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ends = time.monotonic() + _WAIT_SECONDS
         while not _locked(self._lock, fcntl.LOCK_EX):

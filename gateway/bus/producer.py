@@ -150,7 +150,7 @@ class EventPublisher:
             taken = 0
             for place in lane.events[lane.cursor : lane.cursor + lane.most]:
                 event = batch[place]
-                if builder.append(timestamp=None, key=event.key, value=event.value, headers=event.headers) is None:
+                if builder.append(timestamp=None, key=event.key, value=event.value, headers=list(event.headers)) is None:
                     break
                 taken += 1
             builder.close()  # sent at once, and nothing else is added

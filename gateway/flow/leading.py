@@ -29,8 +29,8 @@ class Leading:
         self, leaders: Leaders, name: str, holder: str, *, seconds: float = 6.0, now: Callable[[], float] = clock
     ) -> None:
         self._leaders = leaders
-        self._name = name
-        self._holder = holder
+        self.name = name
+        self.holder = holder
         self._seconds = seconds
         self._now = now
         self._until = 0.0
@@ -51,11 +51,11 @@ class Leading:
         now = self._now()
         if now - self._asked >= (1.0 if self.held else 0.4):
             self._asked = now
-            self._until = now + self._seconds / 2 if await self._leaders.hold(self._name, self._holder, self._seconds) else 0.0
+            self._until = now + self._seconds / 2 if await self._leaders.hold(self.name, self.holder, self._seconds) else 0.0
         return self.held
 
     async def release(self) -> None:
         """Give the name up, at an orderly end."""
         if self.held:
             self._until = 0.0
-            await self._leaders.release(self._name, self._holder)
+            await self._leaders.release(self.name, self.holder)

@@ -73,8 +73,8 @@ class Outbox(Protocol):
         """The oldest that are there, in the order of their ids."""
         ...
 
-    async def remove(self, ids: Sequence[int]) -> None:
-        """The broker has them."""
+    async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
+        """The broker has them. Does nothing when ``holder`` no longer holds ``name``: the next one publishes them again."""
         ...
 
     async def park(self, ids: Sequence[int], why: str) -> None:
@@ -154,7 +154,7 @@ class Relay:
         # The next holder publishes the same: what is still on its way by then could overtake it.
         results = await self._publisher.publish(events, self._leading.left)
         gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
-        await self._outbox.remove(gone)
+        await self._outbox.remove(gone, self._leading.name, self._leading.holder)
         for row, result in zip(rows, results, strict=True):
             match result:
                 case RefusedForGood(why):

@@ -101,6 +101,10 @@ class OptOuts(Protocol):
         """Store the moment, its event, its audit record and the confirmation owed. False when this version stands no more."""
         ...
 
+    async def is_in_force(self, key: ConsentKey) -> bool:
+        """Whether the opt-out, whatever its version, is in force, or none stands any more."""
+        ...
+
     async def written_only(self, limit: int) -> list[tuple[ConsentKey, int]]:
         """Opt-outs that nobody has put in force yet: their process died, or was too slow."""
         ...
@@ -173,8 +177,8 @@ class Stop:
                 return False
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.1)
-        await self._opt_outs.put_in_force(key, version)
-        return True
+        # False: another process was first, or a START and a new STOP have come between
+        return await self._opt_outs.put_in_force(key, version) or await self._opt_outs.is_in_force(key)
 
     async def _block(self, key: ConsentKey) -> None:
         for change in await self._opt_outs.block(key):

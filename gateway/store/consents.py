@@ -176,6 +176,11 @@ class Consents:
 
         return await self._database.transact(work)
 
+    async def is_in_force(self, key: ConsentKey) -> bool:
+        """Whether the opt-out is in force, or none stands any more."""
+        rows = await self._database.fetch(statements("consents")["opt_out_of"], *_parts(key))
+        return not rows or rows[0]["status"] != "out" or rows[0]["in_force_at"] is not None
+
     async def written_only(self, limit: int) -> list[tuple[ConsentKey, int]]:
         """Opt-outs that are not in force yet."""
         rows = await self._database.fetch(statements("consents")["written_only"], limit)

@@ -5,8 +5,12 @@ select o.id, o.kind, o.created_at, o.tenant, o.uid, o.version, o.state, o.reason
   left join messages m on m.uid = o.uid and o.kind = 'status'
  order by o.id
 
+-- Only by who holds the relay's name: a holder that was too slow would take away what the next one has published only in part.
 -- name: remove
-delete from outbox where id = any($1::bigint[])
+with held as (
+  select 1 from leaders where name = $2 and holder = $3 and until > (select gateway_now()) for share
+)
+delete from outbox where id = any($1::bigint[]) and exists (select 1 from held)
 
 -- name: park
 update outbox set parked = $2 where id = any($1::bigint[])
