@@ -55,7 +55,10 @@ class LastText:
 
 @dataclass(frozen=True, slots=True)
 class OptIn:
-    """An opt-in to write. It undoes only opt-outs said before ``stated_at``, looked at again under the lock."""
+    """An opt-in to write. It undoes only opt-outs said before ``stated_at``, looked at again under the lock.
+
+    Where ``proven`` is false nobody was asked when it was said, because no opt-out stood: it undoes none that was written meanwhile.
+    """
 
     key: ConsentKey
     source: Literal["text", "api", "cli", "import", "event"]
@@ -65,6 +68,7 @@ class OptIn:
     proof_uid: UUID | None = None
     reply: ReadyReply | None = None
     inbound: InboundNote | None = None
+    proven: bool = True
 
 
 class Conversation(Protocol):
@@ -251,11 +255,11 @@ class Replies:
         text = heard.text
         if await self._conversation.seen(text.account, text.provider_message_id):
             return "repeated"
-        said_at = await self._said_at(heard)
-        if said_at is None:
+        said = await self._said_at(heard)
+        if said is None:
             log.warning("nobody knows when a start was said: the person stays opted out", account=text.account)
             return "start" if await self._conversation.note(heard.note("start_not_proven"), None, None) else "repeated"
-        *others, first = [OptIn(key, "text", said_at, actor="person") for key in reversed(heard.keys)]
+        *others, first = [OptIn(key, "text", said[0], actor="person", proven=said[1]) for key in reversed(heard.keys)]
         for opt_in in others:  # the text's id goes with the last: once it is stored, all of them are
             await self._conversation.opt_in(opt_in)
         reply = await self._reply(heard, "start", _ANSWER_WITHIN)
@@ -268,8 +272,9 @@ class Replies:
                 log.warning("start not proven later than the stop: the person stays opted out", account=text.account)
                 return "start"
 
-    async def _said_at(self, heard: _Heard) -> datetime | None:
-        """The earliest moment, by PostgreSQL's clock, at which a START can have been said; None when nobody knows.
+    async def _said_at(self, heard: _Heard) -> tuple[datetime, bool] | None:
+        """The earliest moment, by PostgreSQL's clock, at which a START can have been said, and whether the provider told it; None when
+        nobody knows.
 
         Webhooks do not say, and may be late repeats: the provider is asked where it matters. A doubt goes to STOP.
         """
@@ -277,12 +282,12 @@ class Replies:
         if said_at is None:
             now = await self._conversation.now()
             if not any(consent.status == "out" for consent in await self._conversation.consents(heard.subject_id)):
-                return now
+                return now, False
             try:
                 said_at = await self._sources[heard.text.account].inbound_created_at(heard.text.provider_message_id)
             except (ProviderUnavailable, KeyError):
                 return None
-        return said_at - _CLOCKS_APART if said_at is not None else None
+        return (said_at - _CLOCKS_APART, True) if said_at is not None else None
 
     async def _reply(self, heard: _Heard, kind: Literal["stop", "start", "help"], within: timedelta) -> ReadyReply | None:
         """The answer, sealed; None where the provider or the network has answered, or no way out is known."""

@@ -287,13 +287,19 @@ async def _opt_in(session: Session, opt_in: OptIn, person_key: Callable[[str, by
     outs = [consent for consent in standing if consent.status == "out" and _within(consent.key, key)]
     # An import undoes no opt-out, whatever date it bears: a list may be older than it says.
     kept = opt_in.source == "import" and any(consent.status == "out" and meet(consent.key, key) for consent in standing)
-    if kept or any(not undoes(opt_in.stated_at, consent) for consent in outs):
+    if kept or (outs and not opt_in.proven) or any(not undoes(opt_in.stated_at, consent) for consent in outs):
         await _not_proven(session, opt_in)
         return False
     for undone in (key, *(consent.key for consent in outs if consent.key != key)):
         sealed = opt_in.proof_sealed if undone == key else None
         row = await session.fetchrow(
-            statements("consents")["write_opt_in"], *_parts(undone), opt_in.source, opt_in.stated_at, sealed, opt_in.proof_uid
+            statements("consents")["write_opt_in"],
+            *_parts(undone),
+            opt_in.source,
+            opt_in.stated_at,
+            sealed,
+            opt_in.proof_uid,
+            opt_in.proven,
         )
         if row is None:  # the first, before anything is written; the others are locked
             assert undone == key

@@ -76,7 +76,7 @@ on conflict (subject_id, tenant, scope, name) do update
    set status = 'in', version = c.version + 1, source = excluded.source, stated_at = excluded.stated_at,
        written_at = excluded.written_at, in_force_at = null, reply = null,
        proof_sealed = excluded.proof_sealed, proof_uid = excluded.proof_uid
- where c.status = 'in' or (c.stated_at < excluded.stated_at and excluded.source <> 'import')
+ where c.status = 'in' or (c.stated_at < excluded.stated_at and excluded.source <> 'import' and $9)
 returning version, written_at
 
 -- name: last_text

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.domain.consent import ConsentKey, Scope
 from gateway.domain.outcome import Accepted, Outcome
 from gateway.domain.reports import Text
+from gateway.flow.replies import OptIn
 from gateway.flow.stop import OptOut
 from tests.integration.hands import Hands
 from tests.integration.world import Carrier, World, open_world
@@ -91,3 +92,13 @@ async def _empty(world: World) -> bool:
 
 async def _all_left(world: World) -> bool:
     return len(world.carrier.sent) == 6 and await _empty(world)
+
+
+async def test_a_start_that_nobody_was_asked_about_undoes_no_stop_written_meanwhile(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        key = ConsentKey(b"s" * 16, "clinic", Scope.TENANT)
+        stated_at = await world.parts.ledger.now()
+        await world.parts.stop.opt_out(OptOut(key, "api", stated_at, actor="test"))
+        later = stated_at + timedelta(minutes=1)
+        assert await world.parts.consents.opt_in(OptIn(key, "text", later, actor="person", proven=False)) == "not_proven"
+        assert await world.parts.consents.opt_in(OptIn(key, "text", later, actor="person")) == "granted"
