@@ -17,7 +17,7 @@ from gateway.store.database import Database
 from tests.integration.world import open_world
 from tests.support import free_port, until
 
-SECRET = "+13105550193"  # a value that no fault may show
+SECRET = "+13105550147"  # a value that no fault may show
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ async def test_a_serialization_failure_is_tried_a_few_times_only(database: Datab
     async def failing(session: Any) -> None:
         nonlocal runs
         runs += 1
-        await session.execute("do $$ begin raise exception '+13105550193' using errcode = '40001'; end $$")
+        await session.execute("do $$ begin raise exception '+13105550147' using errcode = '40001'; end $$")
 
     with pytest.raises(StoreUnavailable) as found:
         await database.transact(failing)
@@ -118,9 +118,9 @@ async def test_a_serialization_failure_is_tried_a_few_times_only(database: Datab
         ("select $1::text", ("\0" + SECRET,), True),
         ("insert into clock values (true)", (), True),
         ("select no_such_column from facts where name = $1", (SECRET,), False),
-        ("do $$ begin raise exception '+13105550193'; end $$", (), False),
-        ("do $$ begin raise exception '+13105550193' using errcode = '53100'; end $$", (), False),
-        ("do $$ begin raise exception '+13105550193' using errcode = '57014'; end $$", (), False),
+        ("do $$ begin raise exception '+13105550147'; end $$", (), False),
+        ("do $$ begin raise exception '+13105550147' using errcode = '53100'; end $$", (), False),
+        ("do $$ begin raise exception '+13105550147' using errcode = '57014'; end $$", (), False),
     ],
 )
 async def test_a_refused_value_and_everything_else_are_told_apart_and_no_fault_shows_a_value(
