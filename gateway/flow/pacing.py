@@ -11,7 +11,7 @@ from gateway.telemetry import Metrics
 
 __all__ = ["Pacing", "ShareStore"]
 
-_SHARE_SECONDS: Final = 15.0
+_RENEW_WITHIN: Final = 5.0  # seconds: a worker that has not renewed its share for so long begins nothing more
 
 
 class ShareStore(Protocol):
@@ -52,11 +52,12 @@ class Pacing:
         """Ask for the shares of the next seconds. Call about once a second; without it the room closes by itself."""
         for account, limit in self._limits.items():
             asked_at = self._now()
+            seconds = self._request_seconds + _RENEW_WITHIN
             # What the answer takes away may be given to others at once: until it is here, no more may begin than it will know of.
             self._share[account] = min(self._share[account], self.in_flight[account])
-            self._share[account] = await self._store.share(account, limit, self.in_flight[account], _SHARE_SECONDS)
+            self._share[account] = await self._store.share(account, limit, self.in_flight[account], seconds)
             # a request that begins now must have ended before others may be given this share
-            self._share_until[account] = asked_at + _SHARE_SECONDS - self._request_seconds
+            self._share_until[account] = asked_at + _RENEW_WITHIN
         self.freed.set()
 
     def free(self, account: str) -> int:
