@@ -74,14 +74,12 @@ class Stage:
 
     async def publish(self, count: int, *, first: int = 0, topic: str | None = None) -> None:
         """Publish messages to as many people."""
+        name = topic or self.settings.kafka.topics.outbound
         publisher = EventPublisher(BrokerAddress(self.servers), idempotent=False)
         await publisher.start()
         try:
             for start in range(first, first + count, 2000):
-                events = [
-                    _event(topic or self.settings.kafka.topics.outbound, n)
-                    for n in range(start, min(start + 2000, first + count))
-                ]
+                events = [_event(name, number) for number in range(start, min(start + 2000, first + count))]
                 results = await publisher.publish(events)
                 if not all(isinstance(result, Acknowledged) for result in results):
                     raise RuntimeError("the broker did not take what was published")
