@@ -261,7 +261,7 @@ async def test_a_crash_between_the_acknowledgement_and_the_removal_tells_it_twic
         await world.publish(message_id="a")
 
         class Dies(Outbox):
-            async def remove(self, ids: Sequence[int]) -> None:
+            async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
                 raise asyncio.CancelledError
 
         recorder = Recorder()
