@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -102,7 +103,10 @@ class Exchange:
         """End the connection with a TCP reset (RST), as a crashed or overloaded peer does."""
         transport = self._need_transport()
         # A second descriptor of the same socket: uvloop's own is not a real socket object. Closed before the abort, or no RST goes.
-        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
+        with (
+            contextlib.suppress(OSError),  # the client has gone first: there is nothing left to reset
+            socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection,
+        ):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         transport.abort()
         await self._gone()

@@ -316,6 +316,7 @@ def _counts(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) 
         "dead-lettered": f"{len(witnessed.dead_letters)} {dict(Counter(witnessed.dead_letters.values()))}",
         "unknown, of these accepted": f"{len(unknown)}, {sum(last.uid in at_carrier for last in unknown)}",
         "create requests, accepted": f"{len(requests)}, {sum(one.accepted for one in requests)}",
+        "requests whose client was killed before the answer": sum(one.row["ending"] == "left" for one in requests),
         "answers of the gateway's own": sum(one.accepted and one.published is None for one in requests),
         "texts from people, answered 200": f"{len(witnessed.texts)}, {sum(one.answered_at is not None for one in witnessed.texts)}",
         "STOPs answered 200, in force after": "; ".join(

@@ -78,7 +78,7 @@ class Family:
 
         Returns the seconds until the last child was gone.
         """
-        children = [await member.about_to_be_hurt() for member in self.members]
+        children = self.children()
         assert self._parent is not None
         self._parent.kill()
         self._parent.wait()
@@ -153,22 +153,14 @@ class Member:
         if process is not None and text is not None and process == self.process():
             self.invariants[process.pid] = _invariants(text)
 
-    async def about_to_be_hurt(self) -> psutil.Process:
-        """The process, when it is ready, its counters remembered."""
-        process = await self.up()
-        await self.look()
-        return process
-
-    async def kill(self) -> float:
+    async def kill(self, process: psutil.Process) -> float:
         """SIGKILL; the seconds until it was gone."""
-        process = await self.about_to_be_hurt()
         self.hurt += 1
         process.kill()
         return await _gone(process, 10)
 
-    async def freeze(self, longest: float) -> float | None:
+    async def freeze(self, process: psutil.Process, longest: float) -> float | None:
         """SIGSTOP. The fuse is to kill it: the seconds until it did, or None when it had to be woken after ``longest``."""
-        process = await self.about_to_be_hurt()
         self.hurt += 1
         process.suspend()
         try:

@@ -19,11 +19,12 @@ Word = Literal["STOP", "START", "HELP"]
 #: How many processes of each role there are, beside the supervisor of each role.
 FAMILIES: Final[Mapping[str, int]] = {"worker": 3, "web": 2, "relay": 2, "sweep": 1}
 
-MESSAGES: Final = 3_200
-PER_SECOND: Final = 52.0
+MESSAGES: Final = 3_400
+PER_SECOND: Final = 38.0
 PER_SECOND_THEN: Final = 15.0  # while the last faults happen, which take their time on a machine that is busy
 LOAD_SECONDS: Final = 62.0
-PEOPLE: Final = 480
+_BURST: Final = 80
+_BURST_BEFORE: Final = 0.12  # seconds before a fault: its requests are under way then
 _AREAS: Final = ("202", "212", "310", "415", "617")  # NXX-555-01xx: a hundred numbers set aside for fiction in each
 
 
@@ -179,14 +180,10 @@ class Schedule:
         chance = self._chance("messages")
         raced = [text for text in self.texts if text.word == "STOP"]
         earlier: list[Outgoing] = []
-        number = 0
-        while True:
-            number += 1
-            at = min(number, MESSAGES) / PER_SECOND + max(0, number - MESSAGES) / PER_SECOND_THEN
+        for number, at in enumerate(self._moments(), start=1):
             if raced and raced[0].at - 0.3 <= at:
                 text = raced[0]
-                # one message in three is for somebody who is about to text STOP, several for each of them
-                raced = raced[1:] if chance.random() < 0.4 else raced
+                raced = raced[1:] if chance.random() < 0.4 else raced  # two or three for each of them
                 record = Outgoing(number, "message", text.programme, text.person)
             else:
                 programme = chance.choice(PROGRAMMES)
@@ -197,6 +194,16 @@ class Schedule:
             elif record.kind == "message":
                 earlier.append(record)
             yield at, record
+
+    def _moments(self) -> Iterator[float]:
+        """When something is published: steadily, and a burst before each fault that may find requests under way."""
+        bursts = [fault.at - _BURST_BEFORE for fault in self.faults if fault.target.startswith("worker") or not fault.target]
+        at = 0.0
+        while True:
+            at += 1 / (PER_SECOND if at < LOAD_SECONDS else PER_SECOND_THEN)
+            while bursts and bursts[0] <= at:
+                yield from [bursts.pop(0)] * _BURST
+            yield at
 
 
 def _kind(chance: random.Random, earlier: list[Outgoing]) -> OutgoingKind:

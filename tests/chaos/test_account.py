@@ -29,6 +29,7 @@ def request(record: Outgoing, begun_at: float, *, of: int | None = None, state: 
         "callback": f"https://gateway.example/webhooks/twilio/north/status/{token}",
         "begun_at": begun_at,
         "accepted_at": begun_at if accepted else None,
+        "ending": "answered",
         "state": state if accepted else None,
     }
 

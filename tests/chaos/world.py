@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -32,6 +33,7 @@ REQUEST: Final = 2.0
 FUSE: Final = 1.0
 LEASE: Final = 4.0
 _FROZEN_LONGER_THAN_A_LEASE: Final = LEASE + 2
+_UNDER_WAY: Final = 10
 WOKE: Final = "WOKE: its fuse did not kill it"
 
 ACCOUNTS: Final = {"north": "AC" + "1" * 32, "south": "AC" + "2" * 32}
@@ -56,6 +58,7 @@ _PROGRAMME: Final = """  {name}:
 _MIX: Final = (
     (0.250, '{"before_ms": 60}'),
     (0.100, '{"after_ms": 80}'),
+    (0.060, '{"after_ms": 500}'),
     (0.003, '{"answer": "refuse", "status": 429, "code": 20429, "retry_after": 1}'),
     (0.010, "reset_before"),
     (0.012, "reset_after"),
@@ -103,6 +106,15 @@ class World:
         finally:
             await session.close()
 
+    async def _busy(self) -> None:
+        """Wait for requests to be under way, so that the fault hits what it is aimed at; not for long, should there be none."""
+
+        async def under_way() -> bool:
+            return bool((await self.carrier.get("/stats"))["in_flight"] >= _UNDER_WAY)
+
+        with contextlib.suppress(AssertionError):
+            await until(under_way, 1.5)
+
     async def hurt(self, fault: Fault) -> str:
         """Let a fault happen to something that is up; what was seen of it."""
         match fault.kind:
@@ -117,10 +129,13 @@ class World:
 
     async def _hurt_member(self, member: Member, fault: Fault) -> str:
         async with member.hurting:
+            process = await member.up()
+            await member.look()
+            await self._busy()
             if fault.kind == "kill":
-                seen = f"gone after {await member.kill():.2f} s"
+                seen = f"gone after {await member.kill(process):.2f} s"
             else:
-                seconds = await member.freeze(_FROZEN_LONGER_THAN_A_LEASE)
+                seconds = await member.freeze(process, _FROZEN_LONGER_THAN_A_LEASE)
                 seen = WOKE if seconds is None else f"killed by its fuse after {seconds:.2f} s"
             began = time.monotonic()
             await member.up()
@@ -130,12 +145,17 @@ class World:
         async with AsyncExitStack() as stack:
             for member in family.members:
                 await stack.enter_async_context(member.hurting)
+            await family.up()
+            for member in family.members:
+                await member.look()
+            await self._busy()
             seen = f"all gone after {await family.kill():.2f} s"
             began = time.monotonic()
             await family.up()
             return f"{seen}, up again after {time.monotonic() - began:.1f} s"
 
     async def _cut_sessions(self) -> str:
+        await self._busy()
         cut = await self.rows(
             "select pg_terminate_backend(pid) from (select pid from pg_stat_activity"
             " where application_name = 'sms-gateway' order by state = 'active' desc, random() limit 4) as sessions"
@@ -143,6 +163,7 @@ class World:
         return f"{len(cut)} sessions ended by pg_terminate_backend"
 
     async def _crash_postgres(self) -> str:
+        await self._busy()
         began = time.monotonic()
         assert self.postgres.process_id is not None
         os.kill(self.postgres.process_id, signal.SIGKILL)
@@ -201,7 +222,7 @@ def _free_ports(count: int) -> int:
 
 
 def _carrier_arguments(seed: int, web_port: int) -> list[str]:
-    arguments = ["--seed", str(seed), "--no-suffixes", "--latency-ms", "20", "--sent-ms", "60", "--final-ms", "250"]
+    arguments = ["--seed", str(seed), "--no-suffixes", "--latency-ms", "40", "--sent-ms", "60", "--final-ms", "250"]
     for alias, sid in ACCOUNTS.items():
         inbound = f"http://127.0.0.1:{web_port}/webhooks/twilio/{alias}/inbound#rc=5&rp=all"
         arguments += ["--account", f"{sid}:{_TOKEN}", "--inbound-url", f"{sid}={inbound}"]
@@ -233,6 +254,7 @@ def _environment(folder: Path, database_url: str, servers: str, carrier_url: str
         WEB_PORT=str(web_port),
         KAFKA__SERVERS=servers,
         KAFKA__IDEMPOTENT="false",
+        KAFKA__SESSION_SECONDS="2",
         DISPATCH__REQUEST_SECONDS=str(REQUEST),
         DISPATCH__FUSE_SECONDS=str(FUSE),
         DISPATCH__LEASE_SECONDS=str(LEASE),
