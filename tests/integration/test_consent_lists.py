@@ -45,21 +45,22 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.mark.parametrize(
-    "source, later, written",
+    "source, later, proven, written",
     [
-        ("api", timedelta(hours=-1), False),
-        ("api", timedelta(0), False),  # a tie goes to STOP
-        ("api", timedelta(hours=1), True),
-        ("import", timedelta(hours=1), False),  # a list undoes nothing
+        ("api", timedelta(hours=-1), True, False),
+        ("api", timedelta(0), True, False),  # a tie goes to STOP
+        ("api", timedelta(hours=1), True, True),
+        ("text", timedelta(hours=1), False, False),  # nobody was asked when it was said
+        ("import", timedelta(hours=1), True, False),  # a list undoes nothing
     ],
 )
 async def test_an_opt_out_that_was_written_since_the_look_is_not_overwritten(
-    database: Database, source: str, later: timedelta, written: bool
+    database: Database, source: str, later: timedelta, proven: bool, written: bool
 ) -> None:
     """The person's rows are locked before an opt-in is judged; a first opt-out, of whom there was no row, slips in after that."""
     key = (PERSON, "shop", "programme", "offers")
     await database.fetch(statements("consents")["write_opt_out"], *key, "text", NOON, None)
-    rows = await database.fetch(statements("consents")["write_opt_in"], *key, source, NOON + later, None, None)
+    rows = await database.fetch(statements("consents")["write_opt_in"], *key, source, NOON + later, None, None, proven)
     assert bool(rows) is written
     stands = await database.fetch(statements("consents")["of"], [PERSON])
     assert [row["status"] for row in stands] == ["in" if written else "out"]
