@@ -162,7 +162,6 @@ def _told(fault: Exception) -> StoreRefused | StoreUnavailable:
     if isinstance(fault, asyncpg.CheckViolationError) and fault.constraint_name is None:
         # "no partition of relation found for row": nothing is wrong with the row
         return StoreUnavailable("PostgreSQL has no partition for this day")
-    # The client's own DataError, of a value that it cannot encode, is an InterfaceError and a ValueError.
-    if isinstance(fault, _REFUSED) or (isinstance(fault, asyncpg.InterfaceError) and isinstance(fault, ValueError)):
+    if isinstance(fault, _REFUSED):  # a value that the client cannot encode is a DataError too
         return StoreRefused(f"PostgreSQL refused a value ({kind})")
     return StoreUnavailable(f"PostgreSQL did not answer ({kind})")

@@ -14,6 +14,7 @@ import pytest
 from gateway.domain.outcome import Accepted, Later, Unknown
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
+from gateway.store.statements import statements
 from tests.integration.hands import Hands, settle_by_hand
 from tests.integration.world import POLICIES, Carrier, World, open_world
 from tests.support import until
@@ -105,6 +106,56 @@ async def test_claims_at_the_same_moment_share_nobody(database_url: str, tmp_pat
         assert {one.subject_id for one in [*taken, *again]} == {
             row["subject_id"] for row in await world.rows("select distinct subject_id from queue")
         }
+
+
+class HeldUp:
+    """A database whose claims wait, once they have their locks, until a test lets them go on."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.locked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def fetch(self, statement: str, *arguments: object) -> Any:
+        return await self._inner.fetch(statement, *arguments)
+
+    async def transact(self, work: Any) -> Any:
+        outer = self
+
+        class Session:
+            def __init__(self, session: Any) -> None:
+                self._session = session
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._session, name)
+
+            async def fetch(self, statement: str, *arguments: object) -> Any:
+                rows = await self._session.fetch(statement, *arguments)
+                if statement == statements("dispatch")["lock_candidates"]:
+                    outer.locked.set()
+                    await outer.go_on.wait()
+                return rows
+
+        return await self._inner.transact(lambda session: work(Session(session)))
+
+
+async def test_a_claim_that_is_being_committed_has_its_person_to_itself(database_url: str, tmp_path: Path) -> None:
+    """Two heads of two lanes of one person, at two workers at the same moment: no lock of rows keeps them apart."""
+    async with open_world(database_url, tmp_path) as world:
+        for category in ("service", "security"):
+            await publish(world, category, category=category, tenant="shop", programme="orders")
+        slow, quick = Hands(world, "slow"), Hands(world, "quick")
+        held_up = HeldUp(world.parts.database)
+        slow.claims._database = held_up  # type: ignore[assignment]
+        claiming = asyncio.create_task(slow.claim(room=1))
+        await held_up.locked.wait()
+        assert await quick.claim() == []
+        held_up.go_on.set()
+        claimed = await claiming
+        assert len(claimed) == 1
+        assert await quick.claim() == []
+        await slow.send(claimed)
+        assert len(await quick.claim()) == 1
 
 
 async def test_what_is_deferred_or_unknown_holds_nobody_up(database_url: str, tmp_path: Path) -> None:

@@ -56,6 +56,22 @@ async def test_a_lost_claim_waits_again_and_a_lost_mark_is_unknown(database_url:
         assert counted(world, "claims_rescued_total") == 2
 
 
+async def test_a_mark_speaks_of_its_own_attempt_and_worker(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        hands = Hands(world)
+        first = await hands.claim()
+        await world.shift(11)
+        assert await hands.mark(first) == []  # its lease is over, though nobody has rescued it yet
+        await rescue_of(world).claims()
+        second = await hands.claim()  # the same worker
+        assert [one.attempt for one in second] == [2]
+        assert await hands.mark(first) == []
+        assert await Hands(world, "another").mark(second) == []
+        assert len(await hands.mark(second)) == 1
+        assert await hands.mark(second) == []  # once
+
+
 async def test_a_late_answer_after_a_rescue(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         await world.publish(message_id="a")
