@@ -105,6 +105,8 @@ class Evidence:
             change = prove(one.message, found, now, self._horizons) if found is not None else None
             if change is not None:
                 return [change]
+            if one.message.final:
+                return []  # its time was over while the list was asked
             # ever more slowly, and once more just before the time is over
             unknown_for = now - (doubt.settle_by - self._horizons.unknown_after)
             next_look = now + max(self._horizons.first_look, unknown_for)

@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from gateway.domain.consent import ConsentKey, Scope
-from gateway.domain.outcome import Accepted, Outcome
-from gateway.domain.reports import Text
+from gateway.domain.outcome import Accepted, Outcome, Unknown
+from gateway.domain.reports import ListedText, Text
 from gateway.flow.replies import OptIn
 from gateway.flow.stop import OptOut
 from tests.integration.hands import Hands
@@ -102,3 +102,29 @@ async def test_a_start_that_nobody_was_asked_about_undoes_no_stop_written_meanwh
         later = stated_at + timedelta(minutes=1)
         assert await world.parts.consents.opt_in(OptIn(key, "text", later, actor="person", proven=False)) == "not_proven"
         assert await world.parts.consents.opt_in(OptIn(key, "text", later, actor="person")) == "granted"
+
+
+async def test_a_look_that_ends_after_the_deadline_adds_nothing(database_url: str, tmp_path: Path) -> None:
+    async def answer(_text: Text) -> Outcome:
+        return Unknown("timeout")
+
+    async with open_world(database_url, tmp_path, Carrier(answer)) as world:
+        await world.publish(message_id="a")
+        async with world.sending():
+            await until(lambda: _is_unknown(world))
+        await world.shift(60)
+
+        class SettledMeanwhile:
+            async def list_sent(self, _to: object, _sender: str, _since: object) -> list[ListedText]:
+                await world.shift(7200)
+                await world.parts.sweep().once()
+                return []
+
+        world.parts.providers = {"main": SettledMeanwhile()}  # type: ignore[dict-item] # all that evidence asks of a provider
+        await world.parts.inquiries(world.parts.catch_up()).once()
+        steps = await world.rows("select step from audit where uid is not null order by number desc limit 1")
+        assert [row["step"] for row in steps] == ["settled"]
+
+
+async def _is_unknown(world: World) -> bool:
+    return (await world.states())["a"] == "unknown"
