@@ -17,6 +17,7 @@ from gateway.domain.states import State
 from gateway.flow.replies import LastText, OptIn
 from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Written, reply_from, reply_row
 from gateway.flow.vault import SYSTEM_TENANT
+from gateway.store.inserting import insert_messages
 from gateway.store.ledger import apply, lock_messages, queued_from
 from gateway.store.statements import statements
 
@@ -246,8 +247,6 @@ class Consents:
 
     async def _queue(self, session: Session, reply: ReadyReply, subject_id: bytes) -> None:
         """An answer of the gateway's own becomes a message like any other, exempt from consent by its kind."""
-        from gateway.store.intake import insert_messages
-
         route = self._by_id.get(reply.route_id)
         if route is None:
             # the policy no longer has this sender: the STOP stands, and nothing is left to answer it by

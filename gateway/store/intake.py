@@ -11,19 +11,14 @@ from gateway.domain.consent import Consent
 from gateway.flow.accept import DeadLetter, NewMessage
 from gateway.flow.intake import Admitted
 from gateway.store.consents import consents_of, insert_opt_ins
+from gateway.store.inserting import insert_messages
 from gateway.store.ledger import Ledger
 from gateway.store.statements import statements
 
 if TYPE_CHECKING:
     from gateway.store.database import Database, Session
 
-__all__ = ["Admission", "insert_messages"]
-
-
-async def insert_messages(session: Session, rows: Sequence[tuple[Any, ...]], actor: str) -> None:
-    """Insert messages, each a tuple in the order of the statement's arrays."""
-    if rows:
-        await session.execute(statements("intake")["insert"], *map(list, zip(*rows, strict=True)), actor)
+__all__ = ["Admission"]
 
 
 def _row(message: NewMessage) -> tuple[Any, ...]:
