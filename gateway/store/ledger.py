@@ -77,8 +77,11 @@ async def lock_messages(session: Session, uids: Sequence[UUID]) -> dict[UUID, Re
 async def apply(session: Session, changes: Sequence[Change], *, worker_id: str | None, lease: float, actor: str) -> None:
     """Write changes, their audit records and their events, in one statement. ``lease`` is in seconds, for claims."""
     if changes:
-        columns = zip(*map(_row, changes), strict=True)
-        await session.execute(statements("ledger")["apply"], worker_id, lease, actor, *map(list, columns))
+        # unnest() fills a shorter array up with nulls: a field that no change of the batch has is sent as an empty one.
+        columns = (
+            list(column) if any(value is not None for value in column) else [] for column in zip(*map(_row, changes), strict=True)
+        )
+        await session.execute(statements("ledger")["apply"], worker_id, lease, actor, *columns)
 
 
 class Ledger:
