@@ -61,13 +61,16 @@ class _Marked:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds: T, F and L of docs/protocol.md, the poll when idle, and how many messages one claim may take."""
+    """Times in seconds: T, F and L of docs/protocol.md, the poll when idle, how many messages one claim may
+    take, and for how long slots that fall free one by one are gathered for one mark.
+    """
 
     request: float = 7.0
     fuse: float = 2.0
     lease: float = 10.0
     idle: float = 0.05
     claim_batch: int = 100
+    gather: float = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,8 @@ class Dispatch:
         """As slots fall free, mark what is ready in one batch and let its requests begin."""
         while not self._stopping:
             await self._pacing.freed.wait()
+            if self._pacing.busy and not self._stopping:
+                await asyncio.sleep(self._limits.gather)
             self._pacing.freed.clear()
             batch: list[Claimed] = []
             for account, ready in () if self._stopping else self._hands.ready.items():

@@ -13,6 +13,8 @@ __all__ = ["Pacing", "ShareStore"]
 
 _RENEW_WITHIN: Final = 5.0  # seconds: a worker that has not renewed its share for so long begins nothing more
 
+_BUSY: Final = 16  # requests under way
+
 
 class ShareStore(Protocol):
     """Where the workers share an account's limit."""
@@ -69,10 +71,21 @@ class Pacing:
     def room(self, ready: Mapping[str, int]) -> dict[str, int]:
         """How many messages to claim, given those already claimed and ``ready``.
 
-        A quarter of the share is claimed ahead, so that a slot that falls free finds a message; unmarked, they cost a STOP nothing.
+        A quarter of the share is claimed ahead, so that a slot that falls free finds a message; unmarked, they cost a STOP nothing. While
+        some are ready, a claim waits until it is worth a transaction: an eighth of the share.
         """
-        rooms = {account: self.free(account) + self._share[account] // 4 - ready.get(account, 0) for account in self._limits}
-        return {account: room for account, room in rooms.items() if room > 0 and self._now() < self._share_until[account]}
+        rooms = {}
+        for account, share in self._share.items():
+            waiting = ready.get(account, 0)
+            room = self.free(account) + share // 4 - waiting
+            if room >= (max(1, share // 8) if waiting else 1) and self._now() < self._share_until[account]:
+                rooms[account] = room
+        return rooms
+
+    @property
+    def busy(self) -> bool:
+        """Whether enough is under way for more slots to fall free in a moment."""
+        return sum(self.in_flight.values()) >= _BUSY
 
     def take(self, account: str, count: int) -> None:
         """Requests are about to begin."""
