@@ -279,7 +279,7 @@ class Dispatch:
                     self._pacing.take(account, count)
             if batch:
                 await self._begin(batch)
-                self.wake.set()
+            self.wake.set()  # a slot that is free and finds nothing ready is a reason to claim
 
     async def _begin(self, batch: list[Claimed]) -> None:
         asked_at = clock()
