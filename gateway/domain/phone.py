@@ -145,7 +145,12 @@ def _read(text: str, default_region: str | None) -> tuple[str, int] | BadNumber:
             return "+" + digits, kind
     # Then with a national prefix taken out, as in +44 (0)20, or with the region's country code.
     found = _parse(plus + digits, default_region)
-    return found if isinstance(found, BadNumber) else _folded(found, phonenumbers.number_type(found))
+    if isinstance(found, BadNumber):
+        return found
+    form, kind = _folded(found, phonenumbers.number_type(found))
+    if kind == PhoneNumberType.UNKNOWN and form != "+" + digits:
+        return _read(form, None)  # a second national prefix, as in +1 1 1 500: a form that is read again must be itself
+    return form, kind
 
 
 def _split(number: str) -> phonenumbers.PhoneNumber | None:

@@ -4,7 +4,7 @@ import timeit
 
 import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 from phonenumbers import PhoneNumberType
 
@@ -179,6 +179,7 @@ def test_any_text_gives_a_number_or_a_reason(text: str, region: str | None) -> N
 
 
 @given(some.integers(1, 999), some.from_regex(r"[0-9]{4,12}", fullmatch=True))
+@example(1, "115002000000")  # a national prefix, and one more
 def test_a_normal_form_is_its_own(code: int, rest: str) -> None:
     first = normal_form(f"+{code}{rest}")
     if isinstance(first, PhoneNumber) and not isinstance(normalise(first.reveal()), BadNumber):
