@@ -150,7 +150,7 @@ async def _everything(database_url: str, folder: Path, faults: list[str], server
 
     async def answer(text: Text) -> Outcome:
         assert text.to.reveal() == CANARY_NUMBER
-        how = script.pop(0) if script else "accepted"
+        how = script.pop(0) if script and text.sender == CLINIC else "accepted"  # the shop's text goes beside the clinic's
         if how == "raises":
             raise ValueError(f"a library that says {text.to.reveal()} and {text.body.reveal()}")
         return outcomes[how](text)
@@ -238,9 +238,8 @@ async def _intake(world: World, faults: list[str]) -> None:
 async def _dispatch(world: World) -> None:
     dispatch = world.parts.dispatch(OpenGate())
     async with world.sending(dispatch):
-        await until(
-            lambda: len(world.carrier.sent) == 6, 20
-        )  # the sixth raised: nobody knows what became of it, its lease holds the lane
+        # the clinic's sixth raises: nobody knows what became of it, and its lease holds the lane
+        await until(lambda: sum(text.sender == CLINIC for text in world.carrier.sent) == 6, 20, "six texts of the clinic")
         await world.shift(11)
         await world.parts.sweep().once()
         await until(lambda: world.rows("select 1 where not exists (select from queue where due_at <= gateway_now())"), 20)
