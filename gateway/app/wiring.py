@@ -29,7 +29,8 @@ from gateway.domain.policy import Policies, load_policies
 from gateway.domain.retry import BackOff
 from gateway.flow.accept import Accepter, Route
 from gateway.flow.catch_up import CatchUp
-from gateway.flow.dispatch import Claimed, Contents, Dispatch, Gate, Limits
+from gateway.flow.claims import Claimed
+from gateway.flow.dispatch import Contents, Dispatch, Gate, Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.intake import Intake, Kind, Source
 from gateway.flow.leading import Leading
@@ -41,6 +42,7 @@ from gateway.flow.replies import Replies
 from gateway.flow.requests import ConsentRequests
 from gateway.flow.requests import Source as AskedBy
 from gateway.flow.rescue import Rescue
+from gateway.flow.settling import Settling
 from gateway.flow.stop import Stop
 from gateway.flow.sweep import Step, Sweep
 from gateway.flow.vault import Vault
@@ -178,12 +180,14 @@ class Parts:
             times.request_seconds,
             self.metrics,
         )
+        claims = Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds)
+        back_off = BackOff(times.backoff_first_seconds, times.backoff_most_seconds)
         return Dispatch(
-            Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds),
+            claims,
             self.ledger,
             self.providers,
             pacing,
-            self.stop,
+            Settling(claims, self.ledger, self.stop, self.metrics, horizons=self.horizons, back_off=back_off),
             gate,
             partial(_contents, self.vault),
             partial(_callback_url, tokens, self.settings.public_url or ""),
@@ -191,7 +195,6 @@ class Parts:
             self.metrics,
             limits=limits,
             horizons=self.horizons,
-            back_off=BackOff(times.backoff_first_seconds, times.backoff_most_seconds),
         )
 
     def relay(self, publisher: Publisher) -> Relay:

@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from gateway.domain.changes import Change, Held, Horizons, put_back, rescue, settle
+from gateway.domain.changes import Change, Held, Horizons, put_back, rescue
 from gateway.domain.decide import Asked, Decision, Facts
-from gateway.domain.errors import GatewayError, StoreRefused, StoreUnavailable, Unavailable
+from gateway.domain.errors import GatewayError, StoreUnavailable, Unavailable
 from gateway.domain.ids import uid_time
-from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Unknown
+from gateway.domain.outcome import Later, Outcome
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
-from gateway.domain.retry import LONGEST_WISH, BackOff
-from gateway.flow.batching import Batcher
+from gateway.flow.claims import Claimed, Claims, Marked
 from gateway.flow.fuse import clock
 from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
+from gateway.flow.settling import Settling
 from gateway.telemetry import Metrics, get_logger
 
-__all__ = ["Claimed", "Claims", "Contents", "Dispatch", "Gate", "Learned", "Limits", "Sender"]
+__all__ = ["Contents", "Dispatch", "Gate", "Limits", "Sender"]
 
 log = get_logger("dispatch")
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A message in this worker's hands; ``start_by`` is on :func:`~gateway.flow.fuse.clock`, known once it is marked."""
-
-    uid: UUID
-    tenant: str
-    attempt: int
-    tries: int
-    category: str
-    subject_id: bytes
-    provider: str
-    account: str
-    sender: str
-    to_sealed: bytes
-    body_sealed: bytes
-
-
-@dataclass(slots=True)
-class _Marked:
-    claimed: Claimed
-    start_by: float
-    marked_at: datetime
-    answered_at: float
-    begun_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds: T, F and L of docs/protocol.md, the poll when idle, how many messages one claim may
-    take, and for how long slots that fall free one by one are gathered for one mark.
+    """Times in seconds: T, F and L of docs/protocol.md, the poll when idle, and how many messages one claim may take.
+
+    ``gather`` is for how long slots that fall free one by one are gathered for one mark; what is marked and has found no slot after
+    ``stale`` goes back, so that neither a STOP nor a pause waits for it.
     """
 
     request: float = 7.0
@@ -70,7 +45,8 @@ class Limits:
     lease: float = 10.0
     idle: float = 0.05
     claim_batch: int = 100
-    gather: float = 0.003
+    gather: float = 0.005
+    stale: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,45 +57,11 @@ class Contents:
     body: MessageBody
 
 
-class Claims(Protocol):
-    """Where messages are claimed and marked."""
-
-    async def claim(
-        self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int
-    ) -> list[Claimed]:
-        """Lock what is due, read consent after, decide, and take what may be sent."""
-        ...
-
-    async def mark(self, claimed: Sequence[Claimed]) -> dict[UUID, datetime]:
-        """Which of these are still ours with a lease that holds, and when they were marked: only they may go on the wire."""
-        ...
-
-    async def in_my_name(self) -> dict[UUID, int]:
-        """The attempts that stand in this worker's name."""
-        ...
-
-    async def hold(self, account: str, sender: str, seconds: float, reason: str) -> None:
-        """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
-        ...
-
-    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
-        """How many of these requests, with the earliest moment each can have begun at, did so although a STOP was in force."""
-        ...
-
-
 class Sender(Protocol):
     """A provider account."""
 
     async def send(self, text: Text, callback_url: str) -> Outcome:
         """Ask the provider to accept a text; whatever happens is an outcome."""
-        ...
-
-
-class Learned(Protocol):
-    """Where an opt-out that a provider told of goes."""
-
-    async def learn(self, tenant: str, subject_id: bytes, sender: str) -> None:
-        """The provider says that this person has opted out."""
         ...
 
 
@@ -138,13 +80,39 @@ class Gate(Protocol):
 
 @dataclass(slots=True)
 class _Hands:
-    """What this worker holds: claimed and ready to be marked, and every attempt until it is settled."""
+    """What this worker holds: claimed and ready to be marked, marked and ready to begin, and every attempt until it is settled."""
 
     ready: dict[str, deque[Claimed]] = field(default_factory=dict)
+    marked: dict[str, deque[Marked]] = field(default_factory=dict)
     attempts: dict[UUID, int] = field(default_factory=dict)
 
     def waiting(self) -> dict[str, int]:
-        return {account: len(queue) for account, queue in self.ready.items()}
+        """How many have not begun, by account."""
+        return {account: len(ready) + len(self.marked.get(account, ())) for account, ready in self.ready.items()}
+
+    def to_mark(self, pacing: Pacing) -> list[Claimed]:
+        """Those that can begin now or in a moment, and are not marked yet."""
+        batch = []
+        for account, ready in self.ready.items():
+            wanted = pacing.free(account) + pacing.soon(account) - len(self.marked.get(account, ()))
+            batch += [ready.popleft() for _ in range(min(wanted, len(ready)))]
+        return batch
+
+    def let_go(self) -> dict[UUID, int]:
+        """Every attempt that has not begun is in these hands no longer."""
+        found = [claimed for ready in self.ready.values() for claimed in ready]
+        found += [marked.claimed for queue in self.marked.values() for marked in queue]
+        self.ready.clear()
+        self.marked.clear()
+        return {claimed.uid: claimed.attempt for claimed in found}
+
+    def let_go_of_stale(self, now: float) -> dict[UUID, int]:
+        """The same for those that were marked ahead and have found no slot."""
+        found = []
+        for queue in self.marked.values():
+            while queue and queue[0].stale_at <= now:
+                found.append(queue.popleft().claimed)
+        return {claimed.uid: claimed.attempt for claimed in found}
 
 
 class Dispatch:
@@ -156,7 +124,7 @@ class Dispatch:
         ledger: Ledger,
         senders: Mapping[str, Sender],
         pacing: Pacing,
-        learned: Learned,
+        settling: Settling,
         gate: Gate,
         open_contents: Callable[[Claimed], Contents],
         callback_url: Callable[[Claimed], str],
@@ -165,14 +133,12 @@ class Dispatch:
         *,
         limits: Limits,
         horizons: Horizons,
-        back_off: BackOff,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self._claims = claims
         self._ledger = ledger
         self._senders = senders
         self._pacing = pacing
-        self._learned = learned
+        self._settling = settling
         self._gate = gate
         self._open = open_contents
         self._callback_url = callback_url
@@ -180,10 +146,11 @@ class Dispatch:
         self._metrics = metrics
         self._limits = limits
         self._horizons = horizons
-        self._back_off = back_off
-        self._chance = chance
+        self._claim_seconds = metrics.stage_seconds.labels(stage="claim")
+        self._mark_seconds = metrics.stage_seconds.labels(stage="mark")
+        self._accept_to_request_seconds = metrics.stage_seconds.labels(stage="accept_to_request")
+        self._request_seconds = metrics.stage_seconds.labels(stage="request")
         self._hands = _Hands()
-        self._settling: Batcher[tuple[_Marked, Outcome], Change | None] = Batcher(self._settle_batch)
         self._sending: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._left = asyncio.Event()
@@ -195,13 +162,13 @@ class Dispatch:
         if self._stopping:
             return
         self._left.clear()
-        starter = asyncio.create_task(self._start_requests(), name="dispatch-start")
+        marking = asyncio.create_task(self._mark_in_time(), name="dispatch-mark")
         checked = renewed = clock()
         try:
             await self._survive(self._pacing.renew())
             while self._goes_on():
-                if starter.done():
-                    starter.result()  # it ends by a fault only, and without it nothing would be sent
+                if marking.done():
+                    marking.result()  # it ends by a fault only, and without it nothing would be sent
                 self.wake.clear()
                 if clock() - renewed >= 1:
                     renewed = clock()
@@ -209,15 +176,17 @@ class Dispatch:
                 if clock() - checked >= 3:
                     checked = clock()
                     await self._survive(self._take_up_lost())
+                if stale := self._hands.let_go_of_stale(clock()):
+                    await self._survive(self._put_back(stale))
                 room = self._pacing.room(self._hands.waiting())
                 claimed = await self._claim(room) if room and self._gate.open else []
                 if not claimed or not room:
                     await self._idle()
             self._pacing.freed.set()
-            await starter
+            await marking
         finally:
-            starter.cancel()
-            await asyncio.gather(starter, return_exceptions=True)
+            marking.cancel()
+            await asyncio.gather(marking, return_exceptions=True)
             self._left.set()
 
     def _goes_on(self) -> bool:
@@ -230,10 +199,8 @@ class Dispatch:
         self.wake.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await self._left.wait()  # a claim that is being committed is in hand then, and what is being marked has begun
-        unstarted = [claimed for ready in self._hands.ready.values() for claimed in ready]
-        self._hands.ready.clear()
-        await self._survive(self._put_back({claimed.uid: claimed.attempt for claimed in unstarted}))
+                await self._left.wait()  # a claim or a mark that is being committed is in hand then
+        await self._survive(self._put_back(self._hands.let_go()))
         if self._sending:
             await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
         await self._survive(self._pacing.give_back())
@@ -253,7 +220,7 @@ class Dispatch:
             self._hands.attempts[message.uid] = message.attempt
             self._hands.ready.setdefault(message.account, deque()).append(message)
         if claimed:
-            self._metrics.stage_seconds.labels(stage="claim").observe(clock() - began)
+            self._claim_seconds.observe(clock() - began)
             self._pacing.freed.set()
         return claimed
 
@@ -264,24 +231,19 @@ class Dispatch:
         except TimeoutError:
             pass
 
-    async def _start_requests(self) -> None:
-        """As slots fall free, mark what is ready in one batch and let its requests begin."""
+    async def _mark_in_time(self) -> None:
+        """Keep marked what can begin now, and what will find a slot in a moment: a slot that falls free waits for no statement."""
         while not self._stopping:
             await self._pacing.freed.wait()
             if self._pacing.busy and not self._stopping:
                 await asyncio.sleep(self._limits.gather)
             self._pacing.freed.clear()
-            batch: list[Claimed] = []
-            for account, ready in () if self._stopping else self._hands.ready.items():
-                count = min(self._pacing.free(account), len(ready))
-                batch += [ready.popleft() for _ in range(count)]
-                if count:
-                    self._pacing.take(account, count)
+            batch = [] if self._stopping else self._hands.to_mark(self._pacing)
             if batch:
-                await self._begin(batch)
+                await self._mark(batch)
             self.wake.set()  # a slot that is free and finds nothing ready is a reason to claim
 
-    async def _begin(self, batch: list[Claimed]) -> None:
+    async def _mark(self, batch: list[Claimed]) -> None:
         asked_at = clock()
         try:
             marked = await self._claims.mark(batch)
@@ -292,40 +254,41 @@ class Dispatch:
             marked = dict.fromkeys((claimed.uid for claimed in batch), _NEVER)
             start_by = 0.0
         answered_at = clock()
-        self._metrics.stage_seconds.labels(stage="mark").observe(answered_at - asked_at)
+        self._mark_seconds.observe(answered_at - asked_at)
         refused: dict[UUID, int] = {}
         for claimed in batch:
             if (marked_at := marked.get(claimed.uid)) is None:
-                self._pacing.release(claimed.account)
                 refused[claimed.uid] = claimed.attempt
                 continue
-            task = asyncio.create_task(self._send(_Marked(claimed, start_by, marked_at, answered_at)))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            one = Marked(claimed, start_by, asked_at + self._limits.stale, marked_at, answered_at)
+            self._hands.marked.setdefault(claimed.account, deque()).append(one)
+        for account in self._hands.marked:
+            self._begin(account)
         if refused:
             await self._survive(self._put_back(refused))  # what a STOP has taken is gone, what was paused or held waits again
 
-    async def _send(self, marked: _Marked) -> None:
+    def _begin(self, account: str) -> None:
+        """Let what is marked go on the wire, as far as slots are free."""
+        marked = self._hands.marked.get(account)
+        while marked and not self._stopping and self._pacing.free(account) > 0:
+            self._pacing.take(account, 1)
+            task = asyncio.create_task(self._send(marked.popleft()))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send(self, marked: Marked) -> None:
         claimed = marked.claimed
         try:
             outcome = await self._request(marked)
         finally:
             self._pacing.release(claimed.account)
+            self._begin(claimed.account)
         self._metrics.requests_total.labels(account=claimed.account, outcome=type(outcome).__name__.lower()).inc()
-        change = await self._settle(marked, outcome)
+        change = await self._settling.settle(marked, outcome)
         self._hands.attempts.pop(claimed.uid, None)
-        await self._survive(self._heed(claimed, outcome, change))
+        await self._settling.heed(claimed, outcome, change)
 
-    async def _settle(self, marked: _Marked, outcome: Outcome) -> Change | None:
-        """Settle, however long PostgreSQL is away: what is known must not be lost, and settling late is allowed."""
-        while True:
-            try:
-                return await self._settling.put((marked, outcome))
-            except GatewayError as fault:
-                log.warning("settling waits", why=str(fault))
-                await asyncio.sleep(0.5)
-
-    async def _request(self, marked: _Marked) -> Outcome:
+    async def _request(self, marked: Marked) -> Outcome:
         """One create request, if it may still begin. Nothing here is awaited between the look and the request."""
         claimed = marked.claimed
         try:
@@ -339,84 +302,10 @@ class Dispatch:
         if begins >= marked.start_by:
             return Later(Reason.UNREACHABLE, "lease_too_short")
         marked.begun_at = marked.marked_at + timedelta(seconds=begins - marked.answered_at)
-        self._metrics.stage_seconds.labels(stage="accept_to_request").observe(
-            (marked.begun_at - uid_time(claimed.uid)).total_seconds()
-        )
+        self._accept_to_request_seconds.observe((marked.begun_at - uid_time(claimed.uid)).total_seconds())
         outcome = await self._senders[claimed.account].send(text, url)
-        self._metrics.stage_seconds.labels(stage="request").observe(clock() - begins)
+        self._request_seconds.observe(clock() - begins)
         return outcome
-
-    async def _settle_batch(self, batch: Sequence[tuple[_Marked, Outcome]]) -> list[Change | None]:
-        began = clock()
-        changes: dict[tuple[UUID, int], Change] = {}
-        remaining = list(batch)
-        while remaining:  # a late answer to an attempt may come beside the one to the next: each is judged on what the other left
-            by_uid: dict[UUID, tuple[_Marked, Outcome]] = {}
-            for item in remaining:
-                by_uid.setdefault(item[0].claimed.uid, item)
-            remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
-            changes |= await self._settle_storable(by_uid)
-        self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
-        begun = [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
-        if begun and (late := await self._claims.sends_after_stop(begun)):
-            self._metrics.sends_after_stop_total.inc(late)
-        return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
-
-    async def _settle_storable(self, by_uid: Mapping[UUID, tuple[_Marked, Outcome]]) -> dict[tuple[UUID, int], Change]:
-        """A round that PostgreSQL refuses is halved until the one answer that it refuses stands alone: that one is unknown."""
-        try:
-            return await self._settle_round(by_uid)
-        except StoreRefused:
-            items = list(by_uid.items())
-            if len(items) == 1:
-                uid, (marked, _) = items[0]
-                return await self._settle_round({uid: (marked, Unknown("unstorable_answer"))})
-            middle = len(items) // 2
-            first = await self._settle_storable(dict(items[:middle]))
-            return first | await self._settle_storable(dict(items[middle:]))
-
-    async def _settle_round(self, by_uid: Mapping[UUID, tuple[_Marked, Outcome]]) -> dict[tuple[UUID, int], Change]:
-        chances = {uid: self._chance() for uid in by_uid}
-
-        def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
-            changes = (self._settled(message, *by_uid[uid], chances[uid], now) for uid, message in held.items())
-            return [change for change in changes if change is not None]
-
-        changes = await self._ledger.change(by_uid, judge)
-        return {(change.uid, by_uid[change.uid][0].claimed.attempt): change for change in changes}
-
-    def _settled(self, held: Held, marked: _Marked, outcome: Outcome, chance: float, now: datetime) -> Change | None:
-        wait = 0.0
-        if isinstance(outcome, Later):
-            wait = self._back_off.delay((held.queued.tries if held.queued else 0) + 1, chance, outcome.wait)
-        return settle(
-            held.message, held.queued, marked.claimed.attempt, outcome, now, self._horizons, wait=wait, begun_at=marked.begun_at
-        )
-
-    async def _heed(self, claimed: Claimed, outcome: Outcome, change: Change | None) -> None:
-        """What an answer means beyond its own message."""
-        if change is not None:
-            self._metrics.moved(change, category=claimed.category)
-        match outcome:
-            case OptedOut():
-                await self._learn(claimed)
-            case Later(reason, code, wait, holds, operator):
-                if operator:
-                    self._metrics.operator_needed_total.labels(account=claimed.account).inc()
-                    log.error("an operator must act", account=claimed.account, code=code, reason=reason)
-                if holds == "message":
-                    return
-                seconds = min(wait, LONGEST_WISH) if wait is not None else 30.0 if operator else 1.0
-                await self._claims.hold(claimed.account, claimed.sender if holds == "sender" else "", seconds, reason)
-            case Accepted() if change is not None and change.step == "contradicted":
-                log.error("accepted twice", uid=str(claimed.uid))
-
-    async def _learn(self, claimed: Claimed) -> None:
-        """Tell the STOP chapter of an opt-out, however long PostgreSQL is away: it must not be forgotten."""
-        done = False
-        while not done:
-            done = await self._survive(self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender))
-            await asyncio.sleep(0 if done else 0.5)
 
     async def _take_up_lost(self) -> None:
         """Attempts in this worker's name that it does not have in its hands: an answer of the store's that was lost."""
@@ -435,11 +324,13 @@ class Dispatch:
             self._metrics.claims_rescued_total.labels(to=change.state or "waiting").inc()
 
     async def _put_back(self, attempts: Mapping[UUID, int]) -> None:
+        """Let attempts that have surely not begun, marked or not, wait again."""
+
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
             return [
                 put_back(one.queued, now, step="released")
                 for uid, one in held.items()
-                if one.queued is not None and one.queued.state == "claimed" and one.queued.attempt == attempts[uid]
+                if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == attempts[uid]
             ]
 
         await self._ledger.change(attempts, judge)

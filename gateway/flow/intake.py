@@ -15,6 +15,7 @@ from gateway.domain.errors import BadEvent, GatewayError, StoreRefused
 from gateway.domain.ids import new_uids
 from gateway.flow.accept import Accepter, DeadLetter, NewMessage, Read, Record
 from gateway.flow.fuse import clock
+from gateway.flow.turns import in_turns
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Admission", "Admitted", "Batch", "Intake", "Source"]
@@ -172,11 +173,14 @@ class Intake(Generic[Kind]):
 
     async def _admit(self, topic: str, partition: int, records: Sequence[Record], refused: BadEvent | None = None) -> int:
         now = await self._admission.now()
-        sorted_out = self._sort(records, now, refused)
+        sorted_out = await self._sort(records, now, refused)
         subjects = {read.subject_id for _, read in sorted_out.reads if read.subject_id is not None}
         consents = await self._admission.consents_of(sorted(subjects))
         origin = {read.uid: (record, read) for record, read in sorted_out.reads}
-        messages = [self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now) for _, read in sorted_out.reads]
+        messages = [
+            self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now)
+            async for _, read in in_turns(sorted_out.reads)
+        ]
         dead = [
             self._accepter.dead_letter(record, uid, topic, partition, fault, now, tenant)
             for record, uid, fault, tenant in sorted_out.dead
@@ -193,9 +197,9 @@ class Intake(Generic[Kind]):
         self._count(messages, admitted, dead)
         return len(admitted.new)
 
-    def _sort(self, records: Sequence[Record], now: datetime, refused: BadEvent | None) -> _Sorted:
+    async def _sort(self, records: Sequence[Record], now: datetime, refused: BadEvent | None) -> _Sorted:
         sorted_out = _Sorted()
-        for record, uid in zip(records, new_uids(now, len(records)), strict=True):
+        async for record, uid in in_turns(zip(records, new_uids(now, len(records)), strict=True)):
             tenant = None
             try:
                 read = self._accepter.read(record, uid, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -14,6 +15,9 @@ __all__ = ["Pacing", "ShareStore"]
 _RENEW_WITHIN: Final = 5.0  # seconds: a worker that has not renewed its share for so long begins nothing more
 
 _BUSY: Final = 16  # requests under way
+
+_AHEAD: Final = 0.02  # seconds: a mark takes no longer, as a rule
+_MEMORY: Final = 0.1  # seconds after which a slot that fell free counts for a third in the rate at which they do
 
 
 class ShareStore(Protocol):
@@ -43,8 +47,10 @@ class Pacing:
         self._store = store
         self._limits = limits
         self._request_seconds = request_seconds
-        self._metrics = metrics
+        self._gauges = {account: metrics.requests_in_flight.labels(account=account) for account in limits}
         self._now = now
+        self._rate = dict.fromkeys(limits, 0.0)
+        self._rated_at = dict.fromkeys(limits, 0.0)
         self._share = dict.fromkeys(limits, 0)
         self._share_until = dict.fromkeys(limits, 0.0)
         self.in_flight = dict.fromkeys(limits, 0)
@@ -68,17 +74,28 @@ class Pacing:
             return 0
         return max(0, self._share[account] - self.in_flight[account])
 
-    def room(self, ready: Mapping[str, int]) -> dict[str, int]:
-        """How many messages to claim, given those already claimed and ``ready``.
+    def soon(self, account: str) -> int:
+        """How many slots will fall free in the time of a mark, by how fast they lately did; a quarter of the share at most.
 
-        A quarter of the share is claimed ahead, so that a slot that falls free finds a message; unmarked, they cost a STOP nothing. While
-        some are ready, a claim waits until it is worth a transaction: an eighth of the share.
+        Nothing when requests hang: what was marked then would wait for a slot, and a STOP for it.
+        """
+        return min(self._share[account] // 4, int(self._rate_now(account) * _AHEAD))
+
+    def _rate_now(self, account: str) -> float:
+        """Slots that fall free a second, each remembered for a moment."""
+        return self._rate[account] * math.exp((self._rated_at[account] - self._now()) / _MEMORY)
+
+    def room(self, waiting: Mapping[str, int]) -> dict[str, int]:
+        """How many messages to claim, given those that are claimed and ``waiting`` for a slot.
+
+        Half of the share is claimed ahead, so that a slot that falls free finds a message; unmarked, they cost a STOP nothing. While
+        some are waiting, a claim waits until it is worth a transaction: a quarter of the share.
         """
         rooms = {}
         for account, share in self._share.items():
-            waiting = ready.get(account, 0)
-            room = self.free(account) + share // 4 - waiting
-            if room >= (max(1, share // 8) if waiting else 1) and self._now() < self._share_until[account]:
+            room = self.free(account) + share // 2 - waiting.get(account, 0)
+            worth = max(1, share // 4) if waiting.get(account, 0) else 1
+            if room >= worth and self._now() < self._share_until[account]:
                 rooms[account] = room
         return rooms
 
@@ -90,12 +107,14 @@ class Pacing:
     def take(self, account: str, count: int) -> None:
         """Requests are about to begin."""
         self.in_flight[account] += count
-        self._metrics.requests_in_flight.labels(account=account).set(self.in_flight[account])
+        self._gauges[account].set(self.in_flight[account])
 
     def release(self, account: str, count: int = 1) -> None:
         """Requests have ended, or did not begin after all."""
         self.in_flight[account] -= count
-        self._metrics.requests_in_flight.labels(account=account).set(self.in_flight[account])
+        self._rate[account] = self._rate_now(account) + count / _MEMORY
+        self._rated_at[account] = self._now()
+        self._gauges[account].set(self.in_flight[account])
         self.freed.set()
 
     async def give_back(self) -> None:

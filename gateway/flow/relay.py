@@ -16,6 +16,7 @@ from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishRes
 from gateway.domain.reasons import Reason
 from gateway.flow.fuse import clock
 from gateway.flow.leading import Leading
+from gateway.flow.turns import in_turns
 from gateway.flow.vault import Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
 
@@ -127,7 +128,7 @@ class Relay:
                 log.warning("relay waits", why=str(fault))
                 moved = 0
                 await asyncio.sleep(0.5)
-            if not moved:
+            if moved < self._batch // 4:  # under load, events gather for a moment: a transaction is worth its while
                 await self._rest()
 
     def stop(self) -> None:
@@ -172,7 +173,7 @@ class Relay:
     async def _events(self, rows: Sequence[OutboxRow]) -> tuple[list[OutboxRow], list[OutEvent]]:
         """The rows with their events. What cannot be unsealed is parked: it must not keep all others from going out."""
         readable, events = [], []
-        for row in rows:
+        async for row in in_turns(rows):
             try:
                 events.append(self._event(row))
             except (KeyMissing, CannotOpen, ValueError) as fault:

@@ -14,7 +14,7 @@ from gateway.domain.changes import Change, Queued, claim, end
 from gateway.domain.consent import Consent, Reach
 from gateway.domain.decide import Asked, Decision, Facts
 from gateway.domain.states import State
-from gateway.flow.dispatch import Claimed
+from gateway.flow.claims import Claimed
 from gateway.store.consents import consents_of
 from gateway.store.ledger import apply, lock_messages
 from gateway.store.statements import statements

@@ -11,7 +11,7 @@ from gateway.domain.changes import Change, Held, settle
 from gateway.domain.decide import decide
 from gateway.domain.outcome import Accepted, Outcome
 from gateway.domain.reports import Receipt, ReportedState
-from gateway.flow.dispatch import Claimed
+from gateway.flow.claims import Claimed
 from gateway.store.dispatch import Claims
 from tests.integration.world import World
 

@@ -26,7 +26,8 @@ from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import ListedText, Text
 from gateway.domain.states import State, may_move
-from gateway.flow.dispatch import Claimed, Limits, _Marked
+from gateway.flow.claims import Claimed, Marked
+from gateway.flow.dispatch import Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.replies import OptIn
 from gateway.flow.rescue import Rescue
@@ -174,7 +175,7 @@ async def test_an_outcome_is_settled_however_long_postgresql_is_away(database_ur
     async with open_world(database_url, tmp_path) as world:
         await publish(world, 3)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._ledger = Losing(dispatch._ledger, "change", ["before", "after", "before"])
+        dispatch._settling._ledger = Losing(dispatch._settling._ledger, "change", ["before", "after", "before"])
         async with world.sending(dispatch):
             await emptied(world)
         assert set((await world.states()).values()) == {"sent"}
@@ -195,6 +196,92 @@ async def test_a_worker_without_its_starter_does_not_live_on(database_url: str, 
         async with asyncio.timeout(5):
             with pytest.raises(ZeroDivisionError):
                 await dispatch.run()
+
+
+# -- marked ahead ----------------------------------------------------------------------------------------------------------------
+
+
+def hoped(count: int) -> Any:
+    """So many slots are thought to fall free soon."""
+    return lambda _account: count
+
+
+async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, tmp_path: Path) -> None:
+    turns: asyncio.Queue[None] = asyncio.Queue()
+
+    async def answer(text: Text) -> Accepted:
+        await turns.get()
+        return Accepted(f"SM{text.uid.hex}", 1)
+
+    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="8") as world:
+        await publish(world, 12)
+        dispatch = world.parts.dispatch(OpenGate())
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        dispatch._limits = Limits(stale=60)
+        async with world.sending(dispatch):
+            await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 10"))
+            assert len(world.carrier.sent) == 8
+            hangs = asyncio.Event()
+
+            async def slow(claimed: Sequence[Claimed], mark: Any = dispatch._claims.mark) -> Any:
+                await hangs.wait()
+                return await mark(claimed)
+
+            dispatch._claims.mark = slow  # type: ignore[method-assign]
+            for _ in range(2):
+                turns.put_nowait(None)
+            await until(lambda: len(world.carrier.sent) == 10)
+            assert dispatch._pacing.in_flight == {"main": 8}
+            hangs.set()
+            for _ in range(10):
+                turns.put_nowait(None)
+            await emptied(world)
+
+
+async def test_what_was_marked_ahead_and_finds_no_slot_goes_back(database_url: str, tmp_path: Path) -> None:
+    """Requests hang: neither a STOP nor a pause may wait for what was marked in the hope of a slot."""
+    hangs = asyncio.Event()
+
+    async def answer(text: Text) -> Accepted:
+        await hangs.wait()
+        return Accepted(f"SM{text.uid.hex}", 1)
+
+    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+        await publish(world, 8)
+        dispatch = world.parts.dispatch(OpenGate())
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        async with world.sending(dispatch):
+            await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))
+            dispatch._pacing.soon = hoped(0)  # type: ignore[method-assign]
+            await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 4"))
+            assert len(await world.rows("select from audit where step = 'released'")) == 2
+            assert await world.rows("select from queue where tries > 0") == []
+            hangs.set()
+            await emptied(world)
+        assert sorted(text.to.reveal() for text in world.carrier.sent) == [number(n) for n in range(8)]
+        assert counted(world, "unknown_outcomes_total") == 0
+
+
+async def test_leaving_puts_back_what_was_marked_ahead(database_url: str, tmp_path: Path) -> None:
+    hangs = asyncio.Event()
+
+    async def answer(text: Text) -> Accepted:
+        await hangs.wait()
+        return Accepted(f"SM{text.uid.hex}", 1)
+
+    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+        await publish(world, 8)
+        dispatch = world.parts.dispatch(OpenGate())
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        dispatch._limits = Limits(stale=60)
+        running = asyncio.create_task(dispatch.run())
+        await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))
+        stopping = asyncio.create_task(dispatch.stop(5))
+        await until(lambda: world.rows("select from queue where state = 'waiting' having count(*) = 4"))
+        hangs.set()
+        await asyncio.gather(stopping, running)
+        assert sorted((await world.states()).values()) == ["accepted"] * 4 + ["sent"] * 4
+        assert len(world.carrier.sent) == 4
 
 
 # -- requests --------------------------------------------------------------------------------------------------------------------
@@ -291,11 +378,11 @@ async def test_two_attempts_of_one_message_in_one_batch_are_both_settled(databas
         now = await world.parts.ledger.now()
         dispatch = world.parts.dispatch(OpenGate())
         for order in ([0, 1], [1, 0]):
-            pairs: list[tuple[_Marked, Outcome]] = [
-                (_Marked(first, 0.0, now, 0.0), LATER),
-                (_Marked(second, 0.0, now, 0.0, now), Accepted(SID, 1)),
+            pairs: list[tuple[Marked, Outcome]] = [
+                (Marked(first, 0.0, 0.0, now, 0.0), LATER),
+                (Marked(second, 0.0, 0.0, now, 0.0, now), Accepted(SID, 1)),
             ]
-            await dispatch._settle_batch([pairs[place] for place in order])
+            await dispatch._settling._settle_batch([pairs[place] for place in order])
         rows = await world.rows("select state, attempt, provider_message_id from messages")
         assert rows == [{"state": "sent", "attempt": 2, "provider_message_id": SID}]
 

@@ -290,3 +290,23 @@ async def test_a_broken_wish_holds_an_account_an_hour_at_most(database_url: str,
         assert (await world.rows("select extract(epoch from due_at - gateway_now())::float8 as waits from queue"))[0][
             "waits"
         ] <= 3600
+
+
+def test_slots_are_hoped_for_only_while_they_fall_free() -> None:
+    """How many are marked ahead: what falls free in the time of a mark, a quarter of the share at most, none when requests hang."""
+    moment = 100.0
+    pacing = Pacing(None, {"main": 100}, 7.0, Metrics(CollectorRegistry()), now=lambda: moment)  # type: ignore[arg-type]
+    pacing._share["main"] = 100
+    assert pacing.soon("main") == 0
+    for _ in range(2000):  # a request ends every two milliseconds
+        moment += 0.002
+        pacing.in_flight["main"] = 100
+        pacing.release("main")
+    assert 8 <= pacing.soon("main") <= 11
+    for _ in range(2000):  # every tenth of a millisecond
+        moment += 0.0001
+        pacing.in_flight["main"] = 100
+        pacing.release("main")
+    assert pacing.soon("main") == 25
+    moment += 1
+    assert pacing.soon("main") == 0

@@ -26,7 +26,7 @@ from gateway.domain.consent import ConsentKey, Scope
 from gateway.domain.decide import decide
 from gateway.domain.outcome import Accepted, Later, Outcome
 from gateway.domain.reasons import Reason
-from gateway.flow.dispatch import Claimed
+from gateway.flow.claims import Claimed
 from gateway.flow.replies import OptIn
 from gateway.flow.stop import OptOut
 from gateway.store.consents import Consents

@@ -1,0 +1,71 @@
+"""What a worker claims and marks, and where: the values and the port of dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from gateway.domain.decide import Asked, Decision, Facts
+
+__all__ = ["Claimed", "Claims", "Marked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message in this worker's hands: an attempt, its way out, and what is to be sent, sealed."""
+
+    uid: UUID
+    tenant: str
+    attempt: int
+    tries: int
+    category: str
+    subject_id: bytes
+    provider: str
+    account: str
+    sender: str
+    to_sealed: bytes
+    body_sealed: bytes
+
+
+@dataclass(slots=True)
+class Marked:
+    """A claimed message that may go on the wire.
+
+    ``start_by``, ``answered_at`` and ``stale_at`` are on :func:`~gateway.flow.fuse.clock`; ``marked_at`` and ``begun_at`` on PostgreSQL's.
+    """
+
+    claimed: Claimed
+    start_by: float
+    stale_at: float
+    marked_at: datetime
+    answered_at: float
+    begun_at: datetime | None = None
+
+
+class Claims(Protocol):
+    """Where messages are claimed and marked."""
+
+    async def claim(
+        self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int
+    ) -> list[Claimed]:
+        """Lock what is due, read consent after, decide, and take what may be sent."""
+        ...
+
+    async def mark(self, claimed: Sequence[Claimed]) -> dict[UUID, datetime]:
+        """Which of these are still ours with a lease that holds, and when they were marked: only they may go on the wire."""
+        ...
+
+    async def in_my_name(self) -> dict[UUID, int]:
+        """The attempts that stand in this worker's name."""
+        ...
+
+    async def hold(self, account: str, sender: str, seconds: float, reason: str) -> None:
+        """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
+        ...
+
+    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
+        """How many of these requests, with the earliest moment each can have begun at, did so although a STOP was in force."""
+        ...
