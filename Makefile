@@ -24,7 +24,7 @@ run: setup  ## stay up with embedded PostgreSQL, broker and carrier simulator
 	@$(RUN) -m gateway run $(ARGS)
 
 test: setup  ## every test that needs no more than this machine
-	@$(RUN) -m pytest tests/unit tests/contract tests/integration tests/acceptance $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile tests/unit tests/contract tests/integration tests/acceptance $(ARGS)
 
 test-fast: setup  ## the tests that take seconds
 	@$(RUN) -m pytest tests/unit tests/contract -m 'not slow' $(ARGS)

@@ -1,4 +1,4 @@
-"""``python -m bench [PART ...] [--json]``: decisions, floors, sends, stop; all of them unless named."""
+"""``python -m bench [PART ...] [--json]``: what the gateway does in a second, how long things take, and what a message costs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,40 @@ import argparse
 import asyncio
 import json
 import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts import decisions, floors, sends, stop_in_force
+from bench.costs import STATEMENTS, costs, flame
+from bench.deciding import decisions, floors
+from bench.latency import latency, stop
+from bench.sending import backlog, sends, workers
 from bench.stage import Figures, Stage, stage
 
-PARTS = ("decisions", "floors", "sends", "stop")
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A measurement on a stage of its own; ``postgres`` are settings of its PostgreSQL."""
+
+    measure: Callable[[Stage, int], Awaitable[Figures]]
+    postgres: Mapping[str, str] = field(default_factory=dict)
+
+
+PARTS: Final = {
+    "decisions": Part(decisions),
+    "floors": Part(floors),
+    "sends": Part(sends),
+    "workers": Part(workers),
+    "latency": Part(latency),
+    "stop": Part(stop),
+    "backlog": Part(backlog),
+    "costs": Part(costs, STATEMENTS),
+    "flame": Part(flame),
+}
 
 
 def main() -> None:
@@ -21,44 +47,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the gateway against floors of the same run.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them unless named")
     parser.add_argument("--json", action="store_true", help="one JSON object, last")
-    parser.add_argument("--count", type=int, default=10_000, help="messages in each run of sends (%(default)s)")
+    parser.add_argument("--count", type=int, default=10_000, help="messages in a run; some take twice as many (%(default)s)")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     say = Console(stderr=True)
     figures: Figures = {}
-    for part in given.parts or PARTS:
-        say.print(f"[bold]{part}[/bold] …")
-        with stage() as found:
-            figures |= asyncio.run(_part(part, found, given.count))
+    for name in given.parts or PARTS:
+        began = time.monotonic()
+        part = PARTS[name]
+        with stage(**part.postgres) as found:
+            measured = asyncio.run(_of(part, found, given.count))
+        say.print(f"[bold]{name}[/bold] {time.monotonic() - began:.0f} s")
+        for figure, value in measured.items():
+            figures[figure] = max(value, figures[figure]) if figure in figures else value
     if given.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(_table(figures))
 
 
-async def _part(part: str, found: Stage, count: int) -> Figures:
-    if part == "decisions":
-        return await decisions(found)
-    if part == "floors":
-        return await floors(found)
-    if part == "stop":
-        return await stop_in_force(found, 0)
-    figures: Figures = {}
-    runs = (
-        ("", 0, "final", 1),
-        ("_without_callbacks", 0, "none", 1),
-        ("_at_100ms", 100, "final", 1),
-        ("_2_workers", 0, "final", 2),
-    )
-    for number, (name, latency_ms, callbacks, workers) in enumerate(runs):
-        run = await sends(found, number * (count + 1000), count, latency_ms=latency_ms, callbacks=callbacks, workers=workers)
-        figures[f"sends_per_second{name}"] = run["per_second"]
-        figures[f"told_per_second{name}"] = run["told_per_second"]
-        figures[f"send_cpu_ms{name}"] = run["cpu_ms"]
-        figures["worker_rss_mb"] = max(figures.get("worker_rss_mb", 0), run["worker_rss_mb"])
-        figures["duplicates"] = figures.get("duplicates", 0) + run["duplicates"]
-    return figures
+async def _of(part: Part, found: Stage, count: int) -> Figures:
+    return await part.measure(found, count)
 
 
 def _table(figures: Figures) -> Table:

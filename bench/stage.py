@@ -10,9 +10,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,23 +67,36 @@ class Stage:
     postgres: EmbeddedPostgres
     servers: str
     web_port: int
+    published: int = 0
 
     @property
     def settings(self) -> Settings:
         """The settings as a process of the gateway reads them."""
         return load({name: value for name, value in self.environment.items() if name.startswith("GATEWAY_")})
 
-    async def publish(self, count: int, *, first: int = 0, topic: str | None = None) -> None:
-        """Publish messages to as many people."""
-        name = topic or self.settings.kafka.topics.outbound
+    async def publish(self, count: int) -> None:
+        """Publish so many messages, to as many people that none was sent to before."""
+        async with self.publisher() as publish:
+            for start in range(0, count, 2000):
+                await publish(min(2000, count - start))
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[Callable[[int], Awaitable[list[str]]]]:
+        """Publishes so many messages at each call, and tells to whom."""
+        topic = self.settings.kafka.topics.outbound
         publisher = EventPublisher(BrokerAddress(self.servers), idempotent=False)
         await publisher.start()
+
+        async def publish(count: int) -> list[str]:
+            numbers = range(self.published, self.published + count)
+            self.published += count
+            results = await publisher.publish([_event(topic, number) for number in numbers])
+            if not all(isinstance(result, Acknowledged) for result in results):
+                raise RuntimeError("the broker did not take what was published")
+            return [person(number) for number in numbers]
+
         try:
-            for start in range(first, first + count, 2000):
-                events = [_event(name, number) for number in range(start, min(start + 2000, first + count))]
-                results = await publisher.publish(events)
-                if not all(isinstance(result, Acknowledged) for result in results):
-                    raise RuntimeError("the broker did not take what was published")
+            yield publish
         finally:
             await publisher.stop()
 
@@ -115,18 +129,21 @@ class Stage:
 
     async def count(self, statement: str) -> int:
         """One number from the database."""
+        return int((await self.fetch(statement))[0][0])
+
+    async def fetch(self, statement: str) -> list[Any]:
+        """Rows from the database."""
         import asyncpg
 
         session = await asyncpg.connect(self.postgres.url)
         try:
-            return int(await session.fetchval(statement))
+            rows: list[Any] = await session.fetch(statement)
+            return rows
         finally:
             await session.close()
 
 
 def _event(topic: str, number: int) -> OutEvent:
-    from datetime import UTC, datetime
-
     data = json.dumps(
         {
             "message_id": f"bench-{number}",
@@ -160,7 +177,7 @@ async def _ready(admin_port: int, process: asyncio.subprocess.Process) -> None:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage(**postgres_settings: str) -> Iterator[Stage]:
     """A fresh PostgreSQL (fsync on) and broker, and nothing left of them afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
     folder.chmod(0o711)  # the embedded PostgreSQL runs as another user when this one is root
@@ -169,7 +186,9 @@ def stage() -> Iterator[Stage]:
         policies.mkdir()
         (policies / "bench.yaml").write_text(_POLICY)
         with (
-            EmbeddedPostgres(folder / "postgresql", settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as postgres,
+            EmbeddedPostgres(
+                folder / "postgresql", settings={"shared_buffers": "256MB", "max_wal_size": "4GB", **postgres_settings}
+            ) as postgres,
             EmbeddedBroker(folder / "broker") as broker,
         ):
             asyncio.run(migrate(postgres.url))

@@ -10,6 +10,7 @@
                sleeps between look and request                                                           flow/dispatch.py, flow/fuse.py
      settle    accepted: sent; else a compare-and-set on attempt and MARKED: WAITING (surely refused),
                blocked (opted out, and the opt-out is learned), or unknown                               domain/changes.py settle
+     put back  an attempt that has surely not begun (too late, no slot, no answer to its mark) waits again   flow/dispatch.py _put_back
      rescue    the lease is over: CLAIMED waits again, MARKED ends unknown                               domain/changes.py rescue
      compare   a worker finds in its name what it does not have in its hands: rescued at once            flow/dispatch.py _take_up_lost
      evidence  a receipt or the provider's list proves acceptance, whatever the row's state              domain/changes.py report, prove
@@ -43,7 +44,7 @@
 mtype = { NONE, WAITING, CLAIMED, MARKED };                                     /* the row in queue */
 mtype = { ACCEPTED, UNKNOWN, SENT, DELIVERED, BLOCKED, ENDED };                 /* the state in messages */
 mtype = { QUIET, BEGUN, ANSWERED };                                             /* a worker's request */
-mtype = { IS_ACCEPTED, IS_LATER, IS_OPTED_OUT, IS_UNKNOWN };                    /* its outcome */
+mtype = { IS_ACCEPTED, IS_LATER, IS_OPTED_OUT, IS_UNKNOWN, IS_NOT_BEGUN };      /* its outcome */
 
 mtype row = NONE, message = NONE;
 byte attempt = 0, holder = NOBODY, lock = NOBODY;
@@ -162,8 +163,9 @@ end:
           P3;
           if :: version > 1 -> AT(96) :: else fi;
           wire[me] = BEGUN
-       :: alive[me] && !own[me] ->
-too_late: wire[me] = ANSWERED; outcome[me] = IS_LATER; printf("request: worker %d begins none: too late, or no answer to its mark\n", me)
+       :: alive[me] && (!own[me] || refusals > 0) ->
+          if :: own[me] -> refusals-- :: else fi;              /* marked ahead, and no slot fell free: as bounded as refusals are */
+too_late: wire[me] = ANSWERED; outcome[me] = IS_NOT_BEGUN; printf("put back: worker %d begins none: too late, no slot, or no answer to its mark\n", me)
        :: else -> goto again
        fi }
 settle:
@@ -173,6 +175,7 @@ settle:
           if
           :: outcome[me] == IS_ACCEPTED && MAY_MOVE(SENT) -> printf("settle: worker %d: sent\n", me); if :: row != NONE -> leave(SENT) :: else -> AT(91); move(SENT) fi
           :: outcome[me] == IS_LATER && HOLDS_THE_MARK -> printf("settle: worker %d, attempt %d: refused, WAITING again\n", me, hands[me]); put_back()
+          :: outcome[me] == IS_NOT_BEGUN && (HOLDS_THE_MARK || MINE(CLAIMED)) -> printf("put back: worker %d, attempt %d: WAITING again\n", me, hands[me]); put_back()
           :: outcome[me] == IS_OPTED_OUT && HOLDS_THE_MARK -> printf("settle: worker %d: opted out, blocked\n", me); leave(BLOCKED)
           :: outcome[me] == IS_UNKNOWN && HOLDS_THE_MARK -> printf("settle: worker %d: unknown\n", me); leave(UNKNOWN)
 #ifdef WAIT_AGAIN

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import structlog
 
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.embedded.broker import EmbeddedBroker
@@ -17,6 +18,13 @@ from tests.canary import CANARY_BODY, CANARY_NUMBER
 from tests.support import run_apart
 
 _numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A command that ran in this process has pointed the log at a stream that is closed by now: the next test begins without that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
 from gateway.flow.claims import Claimed, Claims, Marked
 from gateway.flow.fuse import clock
+from gateway.flow.hands import Hands
 from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
 from gateway.flow.settling import Settling
@@ -29,7 +30,6 @@ from gateway.telemetry import Metrics, get_logger
 __all__ = ["Contents", "Dispatch", "Gate", "Limits", "Sender"]
 
 log = get_logger("dispatch")
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +78,6 @@ class Gate(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Hands:
-    """What this worker holds: claimed and ready to be marked, marked and ready to begin, and every attempt until it is settled."""
-
-    ready: dict[str, deque[Claimed]] = field(default_factory=dict)
-    marked: dict[str, deque[Marked]] = field(default_factory=dict)
-    attempts: dict[UUID, int] = field(default_factory=dict)
-
-    def waiting(self) -> dict[str, int]:
-        """How many have not begun, by account."""
-        return {account: len(ready) + len(self.marked.get(account, ())) for account, ready in self.ready.items()}
-
-    def to_mark(self, pacing: Pacing) -> list[Claimed]:
-        """Those that can begin now or in a moment, and are not marked yet."""
-        batch = []
-        for account, ready in self.ready.items():
-            wanted = pacing.free(account) + pacing.soon(account) - len(self.marked.get(account, ()))
-            batch += [ready.popleft() for _ in range(min(wanted, len(ready)))]
-        return batch
-
-    def let_go(self) -> dict[UUID, int]:
-        """Every attempt that has not begun is in these hands no longer."""
-        found = [claimed for ready in self.ready.values() for claimed in ready]
-        found += [marked.claimed for queue in self.marked.values() for marked in queue]
-        self.ready.clear()
-        self.marked.clear()
-        return {claimed.uid: claimed.attempt for claimed in found}
-
-    def let_go_of_stale(self, now: float) -> dict[UUID, int]:
-        """The same for those that were marked ahead and have found no slot."""
-        found = []
-        for queue in self.marked.values():
-            while queue and queue[0].stale_at <= now:
-                found.append(queue.popleft().claimed)
-        return {claimed.uid: claimed.attempt for claimed in found}
-
-
 class Dispatch:
     """One worker's share of the sending."""
 
@@ -150,7 +113,7 @@ class Dispatch:
         self._mark_seconds = metrics.stage_seconds.labels(stage="mark")
         self._accept_to_request_seconds = metrics.stage_seconds.labels(stage="accept_to_request")
         self._request_seconds = metrics.stage_seconds.labels(stage="request")
-        self._hands = _Hands()
+        self._hands = Hands()
         self._sending: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._left = asyncio.Event()
@@ -176,8 +139,8 @@ class Dispatch:
                 if clock() - checked >= 3:
                     checked = clock()
                     await self._survive(self._take_up_lost())
-                if stale := self._hands.let_go_of_stale(clock()):
-                    await self._survive(self._put_back(stale))
+                self._hands.owe_stale(clock())
+                await self._survive(self._put_back())
                 room = self._pacing.room(self._hands.waiting())
                 claimed = await self._claim(room) if room and self._gate.open else []
                 if not claimed or not room:
@@ -200,7 +163,8 @@ class Dispatch:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self._left.wait()  # a claim or a mark that is being committed is in hand then
-        await self._survive(self._put_back(self._hands.let_go()))
+        self._hands.owe_all()
+        await self._survive(self._put_back())
         if self._sending:
             await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
         await self._survive(self._pacing.give_back())
@@ -247,25 +211,21 @@ class Dispatch:
         asked_at = clock()
         try:
             marked = await self._claims.mark(batch)
-            start_by = asked_at + self._limits.lease - self._limits.request - self._limits.fuse
         except Unavailable as fault:
-            # Whether the mark was written is not known, that nothing has started is: each is settled as surely not sent.
             log.warning("nothing marked", why=str(fault))
-            marked = dict.fromkeys((claimed.uid for claimed in batch), _NEVER)
-            start_by = 0.0
+            self._hands.owe(batch)  # whether the mark was written is not known, that nothing has begun is
+            return
         answered_at = clock()
         self._mark_seconds.observe(answered_at - asked_at)
-        refused: dict[UUID, int] = {}
+        start_by = asked_at + self._limits.lease - self._limits.request - self._limits.fuse
         for claimed in batch:
             if (marked_at := marked.get(claimed.uid)) is None:
-                refused[claimed.uid] = claimed.attempt
+                self._hands.owe([claimed])  # what a STOP has taken is gone, what was paused or held waits again
                 continue
             one = Marked(claimed, start_by, asked_at + self._limits.stale, marked_at, answered_at)
             self._hands.marked.setdefault(claimed.account, deque()).append(one)
         for account in self._hands.marked:
             self._begin(account)
-        if refused:
-            await self._survive(self._put_back(refused))  # what a STOP has taken is gone, what was paused or held waits again
 
     def _begin(self, account: str) -> None:
         """Let what is marked go on the wire, as far as slots are free."""
@@ -285,7 +245,7 @@ class Dispatch:
             self._begin(claimed.account)
         self._metrics.requests_total.labels(account=claimed.account, outcome=type(outcome).__name__.lower()).inc()
         change = await self._settling.settle(marked, outcome)
-        self._hands.attempts.pop(claimed.uid, None)
+        self._hands.forget(claimed.uid, claimed.attempt)
         await self._settling.heed(claimed, outcome, change)
 
     async def _request(self, marked: Marked) -> Outcome:
@@ -323,19 +283,20 @@ class Dispatch:
             self._metrics.moved(change)
             self._metrics.claims_rescued_total.labels(to=change.state or "waiting").inc()
 
-    async def _put_back(self, attempts: Mapping[UUID, int]) -> None:
-        """Let attempts that have surely not begun, marked or not, wait again."""
+    async def _put_back(self) -> None:
+        """Let attempts that have surely not begun, marked or not, wait again; tried again until it is done."""
+        owed = dict(self._hands.owed)
 
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
             return [
                 put_back(one.queued, now, step="released")
                 for uid, one in held.items()
-                if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == attempts[uid]
+                if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == owed[uid]
             ]
 
-        await self._ledger.change(attempts, judge)
-        for uid in attempts:
-            self._hands.attempts.pop(uid, None)
+        await self._ledger.change(owed, judge)
+        for uid, attempt in owed.items():
+            self._hands.forget(uid, attempt)
 
     async def _survive(self, work: Awaitable[object]) -> bool:
         """Do a piece of work; False, with a line in the log, when a part of the gateway is away."""

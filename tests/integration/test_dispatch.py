@@ -163,6 +163,21 @@ async def test_a_lost_answer_costs_time_and_neither_messages_nor_repeats(
         assert sorted(text.to.reveal() for text in world.carrier.sent) == [number(n) for n in range(5)]
 
 
+@pytest.mark.parametrize("when", [["before"], ["after"], ["before", "before", "after"]])
+async def test_what_goes_back_goes_back_however_long_that_takes(database_url: str, tmp_path: Path, when: list[str]) -> None:
+    """A mark's answer is lost, and then those by which its messages are put back: they have not begun, and must not end as unknown."""
+    async with open_world(database_url, tmp_path) as world:
+        await publish(world, 3)
+        dispatch = world.parts.dispatch(OpenGate())
+        dispatch._claims = Losing(dispatch._claims, "mark", ["after"])
+        dispatch._ledger = Losing(dispatch._ledger, "change", when)
+        async with world.sending(dispatch):
+            await emptied(world)
+        assert set((await world.states()).values()) == {"sent"}
+        assert len(world.carrier.sent) == 3
+        assert counted(world, "unknown_outcomes_total") == 0
+
+
 def _hurried() -> Any:
     """A clock that runs twenty times as fast, so that what is done every few seconds is done at once."""
     from gateway.flow.fuse import clock

@@ -1,0 +1,138 @@
+"""Texts accepted a second, end to end: from a topic that holds them to the carrier's book; events published meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from bench.stage import Figures, Stage, worker_of
+from gateway.simulator.process import CarrierProcess
+
+__all__ = ["QUICK", "all_told", "backlog", "cpu_of", "sends", "warmed_up", "workers"]
+
+QUICK: Final = ("--keep", "counts", "--sent-ms", "5", "--final-ms", "10")
+"""A carrier that keeps counts alone and reports soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement: its suffix in the figures' names, the carrier's latency, which callbacks it makes, processes of the gateway."""
+
+    name: str = ""
+    latency_ms: int = 0
+    callbacks: str = "final"
+    workers: int = 1
+    share: float = 1.0  # of the messages asked for
+
+
+_SENDS: Final = (
+    Run(),
+    Run("_without_callbacks", callbacks="none"),
+    Run("_at_100ms", latency_ms=100, share=2.0),  # longer: the first messages, which find every slot free, weigh less
+)
+_WORKERS: Final = (Run("_2_workers", workers=2), Run("_4_workers", workers=4))
+
+
+async def sends(stage: Stage, count: int) -> Figures:
+    """One process: the carrier at once, without callbacks, and at 100 ms."""
+    return await _runs(stage, _SENDS, count)
+
+
+async def workers(stage: Stage, count: int) -> Figures:
+    """Two and four processes on the same machine."""
+    return await _runs(stage, _WORKERS, count)
+
+
+async def _runs(stage: Stage, runs: tuple[Run, ...], count: int) -> Figures:
+    figures: Figures = {"duplicates": 0}
+    for run in runs:
+        found = await _run(stage, run, int(count * run.share))
+        figures[f"sends_per_second{run.name}"] = found["per_second"]
+        figures[f"told_per_second{run.name}"] = found["told_per_second"]
+        figures[f"send_cpu_ms{run.name}"] = found["cpu_ms"]
+        figures["worker_rss_mb"] = max(figures.get("worker_rss_mb", 0), found["worker_rss_mb"])
+        figures["duplicates"] += found["duplicates"]
+    return figures
+
+
+async def _run(stage: Stage, run: Run, count: int) -> Figures:
+    arguments = [*QUICK, "--callbacks", run.callbacks, "--latency-ms", str(run.latency_ms)]
+    async with stage.carrier(*arguments) as carrier, stage.gateway("--workers", str(run.workers)) as parent:
+        counter = await warmed_up(stage, carrier)
+        worker = worker_of(parent)
+        cpu = cpu_of(worker)
+        began = time.time()
+        await stage.publish(count)
+        accepted = await counter.accepted(count)
+        if run.callbacks != "none":
+            await carrier.get("/stats?quiet=1&within=120", within=130)
+        await all_told(stage)
+        return {
+            "per_second": round(count / (accepted["last_accepted_at"] - began)),
+            "told_per_second": round(count / (time.time() - began)),
+            "cpu_ms": round(1000 * (cpu_of(worker) - cpu) / count, 3),
+            "worker_rss_mb": round(worker.memory_info().rss / 1e6, 1),
+            "duplicates": accepted["duplicates"],
+        }
+
+
+async def backlog(stage: Stage, count: int, deep: int = 200_000) -> Figures:
+    """The same with ``deep`` messages waiting in front of the rest of the queue, against none."""
+    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.gateway():
+        counter = await warmed_up(stage, carrier)
+        began = time.time()
+        await stage.publish(count)
+        empty = count / ((await counter.accepted(count))["last_accepted_at"] - began)
+        await all_told(stage)
+        await stage.fetch("insert into pauses (scope, since, actor) values ('all', now(), 'bench')")
+        await stage.publish(deep)
+        async with asyncio.timeout(100):
+            while await stage.count("select count(*) from queue") < deep:  # noqa: ASYNC110 -- the state is in PostgreSQL
+                await asyncio.sleep(0.5)
+        began = time.time()
+        await stage.fetch("delete from pauses")
+        full = count / ((await counter.accepted(count))["last_accepted_at"] - began)
+    return {
+        "sends_per_second_before_200000": round(full),
+        "backlog_to_empty": round(full / empty, 3),
+    }
+
+
+class Counter:
+    """What a carrier has accepted, waited for."""
+
+    def __init__(self, carrier: CarrierProcess) -> None:
+        self._carrier = carrier
+        self._total = 0
+
+    async def accepted(self, more: int) -> Figures:
+        """The carrier's counts once it has accepted so many more."""
+        self._total += more
+        found: Figures = await self._carrier.get(f"/stats?accepted={self._total}&within=300", within=310)
+        return found
+
+
+async def warmed_up(stage: Stage, carrier: CarrierProcess) -> Counter:
+    """A first hundred warms every part up."""
+    counter = Counter(carrier)
+    await stage.publish(100)
+    await counter.accepted(100)
+    await all_told(stage)
+    return counter
+
+
+async def all_told(stage: Stage) -> None:
+    """Nothing is left to send, and every event is published."""
+    async with asyncio.timeout(180):
+        while await stage.count("select (select count(*) from queue) + (select count(*) from outbox)"):  # noqa: ASYNC110 -- the state is in PostgreSQL
+            await asyncio.sleep(0.05)
+
+
+def cpu_of(process: psutil.Process) -> float:
+    """Seconds of CPU that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
