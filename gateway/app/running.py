@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import GatewayError, SettingsError
 
 __all__ = ["Running", "running_environment"]
 
@@ -24,18 +24,20 @@ _WAIT_SECONDS: Final = 2.0  # a command that looks holds the lock for a moment
 
 
 class Running:
-    """The mark that one gateway runs on a state directory, for as long as the context lasts. Raises GatewayError when another does."""
+    """The mark that one gateway runs on a state directory, for as long as the context lasts.
+
+    Raises GatewayError when another does, and SettingsError when the directory cannot be made or written.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = -1
 
     def __enter__(self) -> Self:
-        if not self._directory.exists():
-            self._directory.mkdir(mode=0o700, parents=True)
-            # As root the embedded PostgreSQL runs as another user, who must get through; what is below keeps its own modes.
-            self._directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        self._lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._open()
+        except OSError as fault:
+            raise SettingsError(f"settings: state_directory {self._directory} cannot be used: {fault.strerror}") from None
         ends = time.monotonic() + _WAIT_SECONDS
         while not _locked(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > ends:
@@ -44,6 +46,13 @@ class Running:
             time.sleep(0.02)
         (self._directory / _FILE).unlink(missing_ok=True)
         return self
+
+    def _open(self) -> None:
+        if not self._directory.exists():
+            self._directory.mkdir(mode=0o700, parents=True)
+            # As root the embedded PostgreSQL runs as another user, who must get through; what is below keeps its own modes.
+            self._directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        self._lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def tell(self, environment: Mapping[str, str]) -> None:
         """Write down the settings by which the embedded servers are reached."""

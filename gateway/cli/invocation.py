@@ -37,16 +37,25 @@ class Invocation:
         return load(self.environment, self.config)
 
     def reach(self) -> Settings:
-        """The settings, and where they name no servers, those of the gateway that runs here on embedded ones. Raises SettingsError."""
+        """The settings, and for what they leave out, what the gateway embeds that runs here. Raises SettingsError.
+
+        What is set is never replaced: a command that names a database must not change another.
+        """
         from gateway.app.running import running_environment
         from gateway.settings import load
         from gateway.telemetry import configure_logging
 
         settings = self.settings()
         configure_logging("warning", settings.log_format)
-        if settings.database_url is None or settings.kafka.servers is None:
-            settings = load({**self.environment, **running_environment(settings.state_directory)}, self.config)
-        return settings
+        given = {
+            "GATEWAY_DATABASE_URL": settings.database_url is not None,
+            "GATEWAY_KAFKA__": settings.kafka.servers is not None,
+            "GATEWAY_ACCOUNTS__": bool(settings.accounts),
+        }
+        embedded = running_environment(settings.state_directory) if not all(given.values()) else {}
+        kept = tuple(name for name, is_given in given.items() if is_given)
+        missing = {name: value for name, value in embedded.items() if not name.startswith(kept)}
+        return load({**self.environment, **missing}, self.config) if missing else settings
 
     def policies(self) -> Policies:
         """The tenants' policies. Raises SettingsError, PolicyError."""

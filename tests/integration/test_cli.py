@@ -473,6 +473,22 @@ def test_topics_are_shown_and_left_as_they_are(cli: Cli) -> None:
     assert cli("migrate")[1] == "the database is up to date\n"
 
 
+def test_a_command_reaches_the_server_that_is_set_and_no_embedded_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as own:
+        own.setenv("GATEWAY_DATABASE_URL", f"postgresql://nobody:secret@127.0.0.1:{free_port()}/none")
+        for command in (["migrate"], ["status", *SHOP, "x"], ["pauses"]):
+            code, out, err = cli(*command)
+            assert (code, out) == (1, "")
+            assert err.startswith("error: PostgreSQL cannot be reached")
+        assert cli("topics", "show")[0] == 0  # what is not set is still the embedded one
+    monkeypatch.setenv("GATEWAY_KAFKA__SERVERS", f"127.0.0.1:{free_port()}")
+    for command in (["topics", "show"], ["publish", "-"]):
+        code, out, err = cli(*command, given=event("elsewhere-1"))
+        assert (code, out) == (1, "")
+        assert err.splitlines()[-1].startswith("error: Kafka")
+    assert cli("migrate")[1] == "the database is up to date\n"
+
+
 def test_a_start_on_servers_that_lack_something_is_refused_with_the_command_that_makes_it(
     commands: Cli, empty_database_url: str, broker: str, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -520,6 +536,14 @@ def test_a_start_on_servers_that_lack_something_is_refused_with_the_command_that
         part.start("--role", "web")
         assert set(part.addresses) == {"web", "admin"}
         assert part.end() == 0
+
+
+@pytest.mark.parametrize("directory", ["/proc/none/state", "/etc/passwd", "/etc/passwd/state"])
+def test_a_state_directory_that_cannot_be_used_is_named(commands: Cli, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
+    monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", directory)
+    code, out, err = commands("run")
+    assert (code, out) == (2, "")
+    assert f"error: settings: state_directory {directory} cannot be used: " in err
 
 
 def test_a_part_alone_embeds_nothing(commands: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
