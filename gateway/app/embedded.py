@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ class Embedded:
             )
         if needed:
             self._running = self._stack.enter_context(Running(settings.state_directory))
+            _refuse_port_in_use(settings.web_host, settings.web_port)
         if settings.database_url is None:
             self._start_postgres(settings.state_directory / "postgresql")
         if settings.kafka.servers is None:
@@ -148,6 +150,17 @@ class Embedded:
             raise GatewayError("the embedded PostgreSQL has ended: the gateway stops")
         if self._carrier is not None and self._carrier.poll() is not None:
             raise GatewayError("the simulated carrier has ended: the gateway stops")
+
+
+def _refuse_port_in_use(host: str, port: int) -> None:
+    """Processes of one installation share its web port. So would this one share another gateway's, with half of each other's webhooks."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as fault:
+        raise GatewayError(f"can't listen on {host}:{port}: {fault.strerror}") from None
 
 
 async def _make_topics(settings: Settings, servers: str) -> None:

@@ -26,7 +26,13 @@ CONFIG_FILE_VARIABLE = "GATEWAY_CONFIG_FILE"
 
 Place = tuple[str, ...]
 
-_FRIENDLIER = {"extra_forbidden": "is unknown", "too_short": "must not be empty", "string_too_short": "must not be empty"}
+_FRIENDLIER = {
+    "extra_forbidden": "is unknown",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a section with settings of its own",
+    "dict_type": "must be a section with settings of its own",
+}
 
 # Docker links and Kubernetes services name variables after a service that is called "gateway".
 _SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")

@@ -538,6 +538,17 @@ def test_a_start_on_servers_that_lack_something_is_refused_with_the_command_that
         assert part.end() == 0
 
 
+def test_a_gateway_with_servers_of_its_own_does_not_share_the_web_port_of_another(
+    commands: Cli, running: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = running.addresses["web"].rpartition(":")[2]
+    monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_WEB_PORT", port)
+    code, out, err = commands("run")
+    assert (code, out) == (1, "")
+    assert f"error: can't listen on 127.0.0.1:{port}: " in err
+
+
 @pytest.mark.parametrize("directory", ["/proc/none/state", "/etc/passwd", "/etc/passwd/state"])
 def test_a_state_directory_that_cannot_be_used_is_named(commands: Cli, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
     monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", directory)

@@ -110,6 +110,8 @@ def test_the_state_directory_is_the_users_unless_set(environ: dict[str, str], ex
         ({"GATEWAY_SERVICE_HOST": "10.0.0.1"}, "turn service links off"),
         ({"GATEWAY_PORT_8080_TCP_ADDR": "10.0.0.1"}, "turn service links off"),
         ({"GATEWAY_KAFKA": SECRET}, "GATEWAY_KAFKA is not JSON"),
+        ({"GATEWAY_KAFKA": "5"}, "GATEWAY_KAFKA: must be a section"),
+        ({"GATEWAY_ACCOUNTS": "5"}, "GATEWAY_ACCOUNTS: must be a section"),
         ({"GATEWAY_KAFKA": f'{{"servers": "a:1", "secret": "{SECRET}"}}'}, "kafka.secret: is unknown"),
         ({"GATEWAY_KAFKA__SERVERS": SECRET}, "GATEWAY_KAFKA__SERVERS: must be host:port"),
         ({"GATEWAY_KAFKA__SERVERS": f"{SECRET}:99999"}, "GATEWAY_KAFKA__SERVERS: must be host:port"),
