@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import timeit
+from typing import get_args
 
 import phonenumbers
 import pytest
@@ -175,7 +176,7 @@ def test_any_text_gives_a_number_or_a_reason(text: str, region: str | None) -> N
             assert found.reveal()[1:].isdecimal()
             assert found.reveal().isascii()
         else:
-            assert text.strip() == "" or text not in repr(found) or len(text) < 4
+            assert found.why in get_args(NumberFault)  # and nothing of the text
 
 
 @given(some.integers(1, 999), some.from_regex(r"[0-9]{4,12}", fullmatch=True))
