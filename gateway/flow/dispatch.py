@@ -167,6 +167,7 @@ class Dispatch:
         await self._survive(self._put_back())
         if self._sending:
             await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
+        await self._survive(self._put_back())
         await self._survive(self._pacing.give_back())
 
     async def _claim(self, room: Mapping[str, int]) -> list[Claimed]:
@@ -202,6 +203,7 @@ class Dispatch:
             if self._pacing.busy and not self._stopping:
                 await asyncio.sleep(self._limits.gather)
             self._pacing.freed.clear()
+            self._begin_all()  # a share that was renewed may let begin what found no slot in the old one
             batch = [] if self._stopping else self._hands.to_mark(self._pacing)
             if batch:
                 await self._mark(batch)
@@ -224,6 +226,9 @@ class Dispatch:
                 continue
             one = Marked(claimed, start_by, asked_at + self._limits.stale, marked_at, answered_at)
             self._hands.marked.setdefault(claimed.account, deque()).append(one)
+        self._begin_all()
+
+    def _begin_all(self) -> None:
         for account in self._hands.marked:
             self._begin(account)
 
