@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
-from gateway.embedded.child import Child, EmbeddedServerError
+from gateway.embedded.child import Child
 from gateway.embedded.ports import LOOPBACK, start_on_port
 from gateway.embedded.programs import broker_program
+from gateway.embedded.server import EmbeddedServer
 
 __all__ = ["EmbeddedBroker"]
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(EmbeddedServer):
     """Tansu, started from its wheel's own program; ``directory`` keeps its log only.
 
     It has neither transactions, idempotence nor compaction, and forgets everything when it ends: a gateway whose embedded broker
@@ -22,32 +23,17 @@ class EmbeddedBroker:
     the same object keeps the port. Raises EmbeddedServerError.
     """
 
+    NAME: ClassVar[str] = "embedded broker"
+
     def __init__(self, directory: Path, *, seconds: float = 20.0) -> None:
+        super().__init__()
         self._folder = directory.absolute()
         self._seconds = seconds
-        self._child: Child | None = None
-        self._port: int | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """``host:port``, as a Kafka client wants it."""
         return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def port(self) -> int:
-        """The TCP port on the loopback address."""
-        if self._port is None:
-            raise EmbeddedServerError("the embedded broker has not been started")
-        return self._port
-
-    @property
-    def process_id(self) -> int | None:
-        """The broker's process while it runs."""
-        return self._child.process_id if self._child is not None and self._child.alive() else None
-
-    def alive(self) -> bool:
-        """Whether the broker's process runs."""
-        return self.process_id is not None
 
     def start(self) -> None:
         """Start the broker, empty, and return when it accepts connections."""
@@ -76,17 +62,3 @@ class EmbeddedBroker:
         if self._child is not None:
             self._child.stop((signal.SIGTERM, 3.0))
             self._child = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        self.start()  # not in a thread: the broker would end with it
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.stop()

@@ -7,13 +7,14 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final
 
 from gateway.embedded.account import Account, find_place, private_temporary_folder, unprivileged_account
 from gateway.embedded.child import Child, EmbeddedServerError, until
 from gateway.embedded.cluster import NAME, Cluster
 from gateway.embedded.ports import LOOPBACK, start_on_port
 from gateway.embedded.programs import postgres_programs
+from gateway.embedded.server import EmbeddedServer
 
 __all__ = ["EmbeddedPostgres"]
 
@@ -32,7 +33,7 @@ _SETTINGS: Final = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL 18 in ``directory``, which keeps its data from one start to the next.
 
     ``settings`` go to the server over the ones above (``{"fsync": "off"}`` for tests). ``seconds`` limits the wait for the server
@@ -41,7 +42,10 @@ class EmbeddedPostgres:
     same object keeps the port. Raises EmbeddedServerError.
     """
 
+    NAME: ClassVar[str] = "embedded PostgreSQL"
+
     def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None, seconds: float = 60.0) -> None:
+        super().__init__()
         self._wanted = directory
         self._settings = {**_SETTINGS, **(settings or {})}
         self._seconds = seconds
@@ -49,8 +53,6 @@ class EmbeddedPostgres:
         self._sockets: Path | None = None
         self._notice: str | None = None
         self._lock: int | None = None
-        self._child: Child | None = None
-        self._port: int | None = None
         self._password = ""
 
     @property
@@ -66,32 +68,16 @@ class EmbeddedPostgres:
         return f"postgresql://{NAME}:{self._password}@/{NAME}?host={self._sockets}&port={self.port}"
 
     @property
-    def port(self) -> int:
-        """The TCP port on the loopback address."""
-        if self._port is None:
-            raise EmbeddedServerError("the embedded PostgreSQL has not been started")
-        return self._port
-
-    @property
     def folder(self) -> Path:
         """Where data, password and log really are."""
         if self._folder is None:
-            raise EmbeddedServerError("the embedded PostgreSQL has not been started")
+            raise self._not_started()
         return self._folder
 
     @property
     def notice(self) -> str | None:
         """A sentence for the operator when :attr:`folder` is not the directory that was asked for."""
         return self._notice
-
-    @property
-    def process_id(self) -> int | None:
-        """The postmaster's process while it runs; its backends are children of that."""
-        return self._child.process_id if self._child is not None and self._child.alive() else None
-
-    def alive(self) -> bool:
-        """Whether the server's process runs."""
-        return self.process_id is not None
 
     def start(self) -> None:
         """Make the database if there is none, start the server, and return when it accepts connections."""
@@ -121,20 +107,6 @@ class EmbeddedPostgres:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        self.start()  # not in a thread: the server would end with it
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.stop()
 
     def _take_lock(self, folder: Path) -> None:
         """One gateway a folder: a second one waits a little, since a killed one's processes may still be ending."""
