@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from gateway.simulator.accounts import Accounts, AccountState
 from gateway.simulator.book import Book
@@ -17,7 +17,7 @@ from gateway.simulator.checks import Refusal
 from gateway.simulator.config import CarrierConfig
 from gateway.simulator.control import Control
 from gateway.simulator.create import Creates
-from gateway.simulator.inbound import Inbound, InboundResult
+from gateway.simulator.inbound import Inbound
 from gateway.simulator.listing import list_messages
 from gateway.simulator.playlist import Playlist
 from gateway.simulator.render import API_VERSION, error_json
@@ -48,9 +48,13 @@ class Carrier:
             self._webhooks, self.book, lambda sid: self.accounts.get(sid).settings.token,
             at_once=config.callback_concurrency, waiting_limit=config.max_callbacks_waiting,
         )  # fmt: skip
-        self._inbound = Inbound(self.book, self.accounts, self._webhooks, self._new_sid)
         self._creates = Creates(self.book, self.playlist, self._callbacks, self._new_sid, self._closing)
         self._control = Control(self)
+        inbound = Inbound(self.book, self.accounts, self._webhooks, self._new_sid)
+        self.inbound = inbound.receive
+        """A person texts one of our numbers."""
+        self.inbound_again = inbound.again
+        """Post the webhook of an earlier inbound text again."""
 
     def _new_sid(self, number: int) -> str:
         return f"SM{hashlib.blake2b(f'{self._seed}:{number}'.encode(), digest_size=16).hexdigest()}"
@@ -60,27 +64,6 @@ class Carrier:
     def script(self, number: str, script: Script | str | None) -> None:
         """Give a number a script or a named one; None takes it away. Raises BadScript for an unknown name."""
         self.playlist.set(number, read_script(script) if isinstance(script, str) else script)
-
-    async def inbound(
-        self,
-        sender: str,
-        to: str,
-        body: str,
-        *,
-        account: str | None = None,
-        opt_out_type: Literal["STOP", "START", "HELP"] | None = None,
-        deliver: bool = True,
-        repeat: int = 1,
-        age: float = 0.0,
-    ) -> InboundResult:
-        """A person texts one of our numbers: see :meth:`Inbound.receive`."""
-        return await self._inbound.receive(
-            sender, to, body, account=account, opt_out_type=opt_out_type, deliver=deliver, repeat=repeat, age=age
-        )
-
-    async def inbound_again(self, sid: str, *, repeat: int = 1) -> InboundResult:
-        """Post the webhook of an earlier inbound text again."""
-        return await self._inbound.again(sid, repeat=repeat)
 
     def stats(self) -> dict[str, Any]:
         """The counts, what is under way, and how much is kept."""
