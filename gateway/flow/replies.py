@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Literal, Protocol, cast
-from uuid import UUID
+from typing import Final, Literal
 
-from gateway.domain.consent import Consent, ConsentKey
-from gateway.domain.errors import BadWebhook, ProviderUnavailable, Unavailable
+from gateway.domain.consent import ConsentKey
+from gateway.domain.errors import ProviderUnavailable, Unavailable
 from gateway.domain.events import InboundEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.parts import parts
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.phone import BadNumber, is_toll_free, normal_form
-from gateway.domain.policy import Policies, Policy
+from gateway.domain.policy import Policies
 from gateway.domain.reports import InboundText
 from gateway.domain.senders import SenderUse
-from gateway.domain.words import Word, WordKind, read
-from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Stop, key_for
-from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
+from gateway.domain.words import Word, read
+from gateway.flow.conversation import Conversation, InboundSource, LastText, OptIn
+from gateway.flow.hearing import Heard, keys_of, senders_of, whom_for, word_of
+from gateway.flow.stop import OptOut, ReadyReply, Stop
+from gateway.flow.vault import Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
 
-__all__ = ["Conversation", "InboundSource", "LastText", "OptIn", "Replies", "ReplyFate"]
+__all__ = ["LastText", "OptIn", "Replies", "ReplyFate"]
 
 ReplyFate = Literal["stop", "start", "help", "other", "repeated"]
 
@@ -42,76 +43,6 @@ _KINDS: Final[dict[Literal["stop", "start", "help"], Literal["confirmation", "we
 }
 
 log = get_logger("replies")
-
-
-@dataclass(frozen=True, slots=True)
-class LastText:
-    """The last message of ours to a person by a sender: whom a text to a shared sender is most likely for."""
-
-    tenant: str
-    programme: str
-    recipient_ref: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class OptIn:
-    """An opt-in to write. It undoes only opt-outs said before ``stated_at``, looked at again under the lock.
-
-    Where ``proven`` is false nobody was asked when it was said, because no opt-out stood: it undoes none that was written meanwhile.
-    """
-
-    key: ConsentKey
-    source: Literal["text", "api", "cli", "import", "event"]
-    stated_at: datetime
-    actor: str
-    proof_sealed: bytes | None = None
-    proof_uid: UUID | None = None
-    reply: ReadyReply | None = None
-    inbound: InboundNote | None = None
-    proven: bool = True
-
-
-class Conversation(Protocol):
-    """What is kept of people's texts, and the consent that they change."""
-
-    async def now(self) -> datetime:
-        """The store's time."""
-        ...
-
-    async def consents(self, subject_id: bytes) -> Sequence[Consent]:
-        """All that a person has said."""
-        ...
-
-    async def last_text(self, subject_id: bytes, sender: str) -> LastText | None:
-        """The last message of ours to a person by a sender."""
-        ...
-
-    async def route_id(self, tenant: str, programme: str, sender: str) -> int | None:
-        """The way out of a programme by a sender."""
-        ...
-
-    async def seen(self, account: str, provider_message_id: str) -> bool:
-        """Whether this inbound text was there before."""
-        ...
-
-    async def opt_in(self, opt_in: OptIn) -> Literal["granted", "not_proven", "repeated"]:
-        """Write an opt-in if nothing speaks against it."""
-        ...
-
-    async def note(self, inbound: InboundNote, reply: ReadyReply | None, event: tuple[bytes, bytes] | None) -> bool:
-        """Keep a text that changes no consent, with its answer or its event (uid bytes and sealed payload). False if it was there."""
-        ...
-
-
-class InboundSource(Protocol):
-    """A provider account that can be asked when a person's text was made."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def inbound_created_at(self, provider_message_id: str) -> datetime | None:
-        """The provider's own time; raises ProviderUnavailable."""
-        ...
 
 
 class Replies:
@@ -138,16 +69,16 @@ class Replies:
 
     async def receive(self, text: InboundText, *, found_by: str = "webhook") -> ReplyFate:
         """Heed one text. A STOP is in force when this returns, or will be within a lease."""
-        uses = self._uses(text)
+        uses = senders_of(text, self._senders)
         subject_id = self._subject_id(text)
         use, last = await self._last(text, uses, subject_id)
-        whom = self._whom(use, last)
+        whom = whom_for(use, last)
         policy = self._policies.tenant(whom[0]) if whom is not None else None
-        word = self._word(text, policy)
-        keys = _keys(uses, subject_id)
+        word = word_of(text, policy)
+        keys = keys_of(uses, subject_id)
         if word is not None and word.kind == "yes":
             word = await self._yes(word, text, keys)
-        heard = _Heard(text, use, keys, whom, policy, subject_id, word)
+        heard = Heard(text, use, keys, whom, policy, subject_id, word)
         fate = await self._heed(heard)
         self._metrics.replies_total.labels(kind=fate).inc()
         if found_by == "catch_up" and fate != "repeated":
@@ -159,20 +90,12 @@ class Replies:
         self._metrics.replies_total.labels(kind="passed_over").inc()
         word = read(text.body)
         if text.replied == "STOP" or (word is not None and word.kind == "stop"):
-            uses, subject_id = self._uses(text), self._subject_id(text)
-            await self._heed_stop(_Heard(text, None, _keys(uses, subject_id), None, None, subject_id, word))
+            uses, subject_id = senders_of(text, self._senders), self._subject_id(text)
+            await self._heed_stop(Heard(text, None, keys_of(uses, subject_id), None, None, subject_id, word))
 
     def _subject_id(self, text: InboundText) -> bytes:
         number = normal_form(text.sender.reveal())
         return self._hasher.subject_id(text.sender if isinstance(number, BadNumber) else number)
-
-    def _uses(self, text: InboundText) -> list[SenderUse]:
-        """The senders of ours that a text was sent to: a messaging service, a number, or a number of a service."""
-        known = [use for name in dict.fromkeys((text.service, text.to)) if name and (use := self._senders.get(name)) is not None]
-        uses = [use for use in known if use.account == text.account]
-        if known and not uses:
-            raise BadWebhook("the text is for a sender of another account")
-        return uses
 
     async def _last(
         self, text: InboundText, uses: Sequence[SenderUse], subject_id: bytes
@@ -190,26 +113,6 @@ class Replies:
             log.warning("last text not found", account=text.account, why=type(fault).__name__)
             return first, None
 
-    @staticmethod
-    def _whom(use: SenderUse | None, last: LastText | None) -> tuple[str, str] | None:
-        if last is not None:
-            return last.tenant, last.programme
-        if use is not None and len(use.tenants) == 1:
-            return use.uses[0]
-        return None
-
-    @staticmethod
-    def _word(text: InboundText, policy: Policy | None) -> Word | None:
-        """The word of the text; what the provider took it for counts as well, and STOP before all."""
-        languages = policy.languages if policy is not None else ("en",)
-        word = read(text.body, languages)
-        if text.replied is None or (word is not None and word.kind == "stop"):
-            return word
-        if text.replied == "START" and word is not None and word.kind == "yes":
-            return word  # providers take every YES for a START; here it is one only from who has opted out
-        kind = cast("WordKind", text.replied.lower())
-        return word if word is not None and word.kind == kind else Word(kind, languages[0], kind)
-
     async def _yes(self, word: Word, text: InboundText, keys: Sequence[ConsentKey]) -> Word | None:
         """YES is an opt-in only from someone who has opted out; on toll-free numbers only START and UNSTOP undo a STOP."""
         if is_toll_free(PhoneNumber(text.to)):
@@ -217,7 +120,7 @@ class Replies:
         outs = [consent for consent in await self._conversation.consents(keys[0].subject_id) if consent.status == "out"]
         return Word("start", word.language, word.word) if any(consent.key in keys for consent in outs) else None
 
-    async def _heed(self, heard: _Heard) -> ReplyFate:
+    async def _heed(self, heard: Heard) -> ReplyFate:
         match heard.word.kind if heard.word is not None else None:
             case "stop":
                 return await self._heed_stop(heard)
@@ -231,7 +134,7 @@ class Replies:
                     "other" if await self._conversation.note(heard.note("other"), None, await self._event(heard)) else "repeated"
                 )
 
-    async def _heed_stop(self, heard: _Heard) -> ReplyFate:
+    async def _heed_stop(self, heard: Heard) -> ReplyFate:
         text = heard.text
         reply = await self._reply_if_possible(heard)
         *others, first = [OptOut(key, "text", text.created_at, actor="person") for key in reversed(heard.keys)]
@@ -241,7 +144,7 @@ class Replies:
         opt_out = replace(first, reply=reply, inbound=heard.note("stop"))
         return "repeated" if await self._stop.opt_out(opt_out) is None else "stop"
 
-    async def _reply_if_possible(self, heard: _Heard) -> ReadyReply | None:
+    async def _reply_if_possible(self, heard: Heard) -> ReadyReply | None:
         """The confirmation of a STOP, or None: a STOP is never lost for want of its answer, as with a key folder that is full."""
         try:
             return await self._reply(heard, "stop", _CONFIRM_WITHIN)
@@ -251,7 +154,7 @@ class Replies:
             log.warning("stop not confirmed", account=heard.text.account, why=type(fault).__name__)
             return None
 
-    async def _heed_start(self, heard: _Heard) -> ReplyFate:
+    async def _heed_start(self, heard: Heard) -> ReplyFate:
         text = heard.text
         if await self._conversation.seen(text.account, text.provider_message_id):
             return "repeated"
@@ -272,7 +175,7 @@ class Replies:
                 log.warning("start not proven later than the stop: the person stays opted out", account=text.account)
                 return "start"
 
-    async def _said_at(self, heard: _Heard) -> tuple[datetime, bool] | None:
+    async def _said_at(self, heard: Heard) -> tuple[datetime, bool] | None:
         """The earliest moment, by PostgreSQL's clock, at which a START can have been said, and whether the provider told it; None when
         nobody knows.
 
@@ -289,7 +192,7 @@ class Replies:
                 return None
         return (said_at - _CLOCKS_APART, True) if said_at is not None else None
 
-    async def _reply(self, heard: _Heard, kind: Literal["stop", "start", "help"], within: timedelta) -> ReadyReply | None:
+    async def _reply(self, heard: Heard, kind: Literal["stop", "start", "help"], within: timedelta) -> ReadyReply | None:
         """The answer, sealed; None where the provider or the network has answered, or no way out is known."""
         text, use = heard.text, heard.use
         if text.replied is not None or use is None or heard.whom is None or heard.policy is None or heard.word is None:
@@ -318,7 +221,7 @@ class Replies:
             rule=f"replies.{kind}",
         )
 
-    async def _event(self, heard: _Heard) -> tuple[bytes, bytes] | None:
+    async def _event(self, heard: Heard) -> tuple[bytes, bytes] | None:
         """The tenant's event of a text, sealed until the relay publishes it; none where nobody can say whose it is."""
         if heard.whom is None or heard.use is None:
             return None
@@ -339,25 +242,3 @@ class Replies:
             received_at=now,
         )
         return uid.bytes, self._vault.seal_payload(tenant, "inbound", uid, encode(event))
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A text with all that is known of it."""
-
-    text: InboundText
-    use: SenderUse | None
-    keys: list[ConsentKey]
-    whom: tuple[str, str] | None
-    policy: Policy | None
-    subject_id: bytes
-    word: Word | None
-
-    def note(self, fate: Literal["stop", "start", "start_not_proven", "help", "other"]) -> InboundNote:
-        tenant = self.whom[0] if self.whom is not None else SYSTEM_TENANT
-        return InboundNote(self.text.account, self.text.provider_message_id, self.text.created_at, fate, tenant, self.subject_id)
-
-
-def _keys(uses: Sequence[SenderUse], subject_id: bytes) -> list[ConsentKey]:
-    """What a STOP or START to these senders speaks of: all of them."""
-    return list(dict.fromkeys(key_for(use, subject_id) for use in uses)) or [key_for(None, subject_id)]

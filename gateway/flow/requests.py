@@ -10,7 +10,7 @@ from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Scope
 from gateway.domain.events import OptInProof, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.personal import PhoneNumber
-from gateway.flow.replies import Conversation, OptIn
+from gateway.flow.conversation import Conversation, OptIn
 from gateway.flow.stop import OptOut, Stop
 from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
 

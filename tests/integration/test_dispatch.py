@@ -27,9 +27,9 @@ from gateway.domain.reasons import Reason
 from gateway.domain.reports import ListedText, Text
 from gateway.domain.states import State, may_move
 from gateway.flow.claims import Claimed, Marked
+from gateway.flow.conversation import OptIn
 from gateway.flow.dispatch import Limits
 from gateway.flow.evidence import Evidence
-from gateway.flow.replies import OptIn
 from gateway.flow.rescue import Rescue
 from gateway.flow.stop import OptOut, Stop
 from tests.integration.hands import Hands, receipt_of, settle_by_hand

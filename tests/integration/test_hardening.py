@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.domain.consent import ConsentKey, Scope
 from gateway.domain.outcome import Accepted, Outcome, Unknown
 from gateway.domain.reports import ListedText, Text
-from gateway.flow.replies import OptIn
+from gateway.flow.conversation import OptIn
 from gateway.flow.stop import OptOut
 from tests.integration.hands import Hands
 from tests.integration.world import Carrier, World, open_world

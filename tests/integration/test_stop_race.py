@@ -27,7 +27,7 @@ from gateway.domain.decide import decide
 from gateway.domain.outcome import Accepted, Later, Outcome
 from gateway.domain.reasons import Reason
 from gateway.flow.claims import Claimed
-from gateway.flow.replies import OptIn
+from gateway.flow.conversation import OptIn
 from gateway.flow.stop import OptOut
 from gateway.store.consents import Consents
 from gateway.store.database import Database
