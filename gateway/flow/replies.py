@@ -24,7 +24,7 @@ from gateway.flow.stop import OptOut, ReadyReply, Stop
 from gateway.flow.vault import Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
 
-__all__ = ["LastText", "OptIn", "Replies", "ReplyFate"]
+__all__ = ["Replies", "ReplyFate"]
 
 ReplyFate = Literal["stop", "start", "help", "other", "repeated"]
 

@@ -14,7 +14,7 @@ from gateway.domain.events import ConsentEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.reasons import Reason
 from gateway.domain.states import State
-from gateway.flow.replies import LastText, OptIn
+from gateway.flow.conversation import LastText, OptIn
 from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Written, reply_from, reply_row
 from gateway.flow.vault import SYSTEM_TENANT
 from gateway.store.inserting import insert_messages
