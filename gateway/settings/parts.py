@@ -16,7 +16,7 @@ _HIGHEST_PORT = 65_535
 def setting(default: object, text: str, *, unit: str = "", example: object = None, **bounds: Any) -> Any:
     """A field with what docs/configuration.md says of it; ``example`` is shown where there is no default to show."""
     extra: dict[str, object] = {"unit": unit, "example": example}
-    return Field(default, description=text, json_schema_extra=extra, **bounds)  # type: ignore[arg-type]
+    return Field(default, description=text, json_schema_extra=extra, **bounds)  # type: ignore[arg-type] # the bounds of many types
 
 
 def required(text: str, *, example: object, **bounds: Any) -> Any:

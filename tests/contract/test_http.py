@@ -31,7 +31,7 @@ LIMIT = 0.6  # seconds: the shortest that leaves each share of it some room
 
 @asynccontextmanager
 async def a_client(limit: float = 5.0, connections: int = 8, **more: object) -> AsyncIterator[HttpClient]:
-    client = HttpClient(time_limit_seconds=limit, connections=connections, **more)  # type: ignore[arg-type]
+    client = HttpClient(time_limit_seconds=limit, connections=connections, **more)  # type: ignore[arg-type] # options of many types
     try:
         yield client
     finally:

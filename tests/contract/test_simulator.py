@@ -357,7 +357,7 @@ async def test_the_twilio_sdk_creates_fetches_lists_redacts_and_deletes() -> Non
         with pytest.raises(TwilioRestException) as refused:
             client.messages.create(to="+15005550004", from_=FROM, body="x")
         assert (refused.value.status, refused.value.code) == (400, 21610)
-        client.http_client.session.close()  # type: ignore[attr-defined]
+        client.http_client.session.close()  # type: ignore[attr-defined] # the SDK's own client has one
 
     async with running_carrier(config()) as carrier:
         await asyncio.to_thread(use, carrier.url)

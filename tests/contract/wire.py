@@ -51,8 +51,8 @@ class Connection:
 
     async def bytes_are_there(self) -> None:
         """Wait until the client has written something, and leave it unread by the server's program."""
-        while not self.reader._buffer:  # type: ignore[attr-defined]
-            await self.reader._wait_for_data("bytes_are_there")  # type: ignore[attr-defined]
+        while not self.reader._buffer:  # type: ignore[attr-defined] # there is no public way to look at what has arrived
+            await self.reader._wait_for_data("bytes_are_there")  # type: ignore[attr-defined] # there is no public way to look at what has arrived
 
     async def write(self, raw: bytes) -> None:
         self.writer.write(raw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from gateway.domain.changes import Change, Held, settle
@@ -16,6 +16,15 @@ from gateway.store.dispatch import Claims
 from tests.integration.world import World
 
 __all__ = ["Hands", "receipt_of", "settle_by_hand", "told"]
+
+
+class Attempted(Protocol):
+    """An attempt by its message: as claimed, or as a row."""
+
+    @property
+    def uid(self) -> UUID: ...
+    @property
+    def attempt(self) -> int: ...
 
 
 class Hands:
@@ -69,7 +78,7 @@ async def settle_by_hand(world: World, claimed: Claimed, outcome: Outcome, *, wa
 
 
 def receipt_of(
-    claimed: Claimed,
+    claimed: Attempted,
     state: ReportedState | None,
     sid: str,
     *,

@@ -146,7 +146,7 @@ async def test_a_text_that_could_not_be_stored_makes_a_catch_up_needed(database_
             calls += 1
             return await listed(to, since)
 
-        world.carrier.list_inbound = counting  # type: ignore[method-assign]
+        world.carrier.list_inbound = counting  # type: ignore[method-assign] # the same, counted
         assert await catch_up.ensure()
         assert calls == 0
         catch_up.needed = True
@@ -243,7 +243,7 @@ async def test_an_account_whose_list_cannot_be_read_holds_up_no_other(database_u
     async with open_world(database_url, tmp_path) as world:
         await world.publish(message_id="a")
         other = Two(account="other", away=True)
-        world.parts.providers = {"main": world.carrier, "other": other}  # type: ignore[dict-item]
+        world.parts.providers = {"main": world.carrier, "other": other}  # type: ignore[dict-item] # carriers of the tests are no Twilio
         control, parts = world.parts.control, world.parts
         catch_up = CatchUp(control, parts.providers, {"main": [CLINIC], "other": [OFFERS]}, parts.replies(), timedelta(days=1))
         assert not await catch_up.ensure()
@@ -295,7 +295,7 @@ async def test_a_text_that_can_never_be_heeded_is_passed_over_and_its_stop_is_wr
         async def heeded(heard: Any) -> Any:
             return await (broken() if heard.text.sender.reveal() == "+12025550101" and heard.word else heed(heard))
 
-        replies._heed = heeded  # type: ignore[method-assign]
+        replies._heed = heeded  # type: ignore[method-assign] # a fault in the middle
         parts = world.parts
         catch_up = CatchUp(parts.control, parts.providers, {"main": [CLINIC]}, replies, timedelta(days=1))
         assert await catch_up.ensure()

@@ -207,7 +207,7 @@ async def test_a_worker_without_its_starter_does_not_live_on(database_url: str, 
         async def broken(_claimed: object) -> Any:
             raise ZeroDivisionError
 
-        dispatch._claims.mark = broken  # type: ignore[assignment,method-assign]
+        dispatch._claims.mark = broken  # type: ignore[assignment,method-assign] # a fault of ours
         async with asyncio.timeout(5):
             with pytest.raises(ZeroDivisionError):
                 await dispatch.run()
@@ -231,7 +231,7 @@ async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, 
     async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="8") as world:
         await publish(world, 12)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
         dispatch._limits = Limits(stale=60)
         async with world.sending(dispatch):
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 10"))
@@ -242,7 +242,7 @@ async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, 
                 await hangs.wait()
                 return await mark(claimed)
 
-            dispatch._claims.mark = slow  # type: ignore[method-assign]
+            dispatch._claims.mark = slow  # type: ignore[method-assign] # held up by the test
             for _ in range(2):
                 turns.put_nowait(None)
             await until(lambda: len(world.carrier.sent) == 10)
@@ -264,10 +264,10 @@ async def test_what_was_marked_ahead_and_finds_no_slot_goes_back(database_url: s
     async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
         async with world.sending(dispatch):
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))
-            dispatch._pacing.soon = hoped(0)  # type: ignore[method-assign]
+            dispatch._pacing.soon = hoped(0)  # type: ignore[method-assign] # the test's own rate
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 4"))
             assert len(await world.rows("select from audit where step = 'released'")) >= 2
             assert await world.rows("select from queue where tries > 0") == []
@@ -345,7 +345,7 @@ async def test_leaving_puts_back_what_was_marked_ahead(database_url: str, tmp_pa
     async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign]
+        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
         dispatch._limits = Limits(stale=60)
         running = asyncio.create_task(dispatch.run())
         await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.domain.outcome import Accepted, Later, OptedOut, Refused, Unknown
 from gateway.domain.reasons import Reason
-from gateway.domain.reports import Receipt
+from gateway.domain.reports import Receipt, Text
 from tests.integration.world import Carrier, World, open_world
 from tests.support import until
 
@@ -76,8 +76,8 @@ async def test_an_unknown_outcome_is_never_sent_again(database_url: str, tmp_pat
 
 
 async def test_a_refusal_ends_and_an_opt_out_is_learned(database_url: str, tmp_path: Path) -> None:
-    async def answer(text: object) -> Refused | OptedOut:
-        return OptedOut("21610") if text.to.reveal().endswith("1") else Refused(Reason.NOT_TEXTABLE, "21614")  # type: ignore[attr-defined]
+    async def answer(text: Text) -> Refused | OptedOut:
+        return OptedOut("21610") if text.to.reveal().endswith("1") else Refused(Reason.NOT_TEXTABLE, "21614")
 
     async with open_world(database_url, tmp_path, Carrier(answer)) as world:
         await world.publish(message_id="a")

@@ -187,7 +187,7 @@ async def test_a_crash_between_the_two_halves_of_a_batch_loses_no_dead_letter(da
         batch = [world.record(message_id="a", body="Something else."), world.record(message_id="b")]
         dying = Dies(world.parts.database, world.parts.hasher.person_key, "dies")
         with pytest.raises(asyncio.CancelledError):
-            await Intake(None, dying, world.accepter(), world.parts.metrics).admit(TOPIC, 0, batch)  # type: ignore[arg-type]
+            await Intake(None, dying, world.accepter(), world.parts.metrics).admit(TOPIC, 0, batch)  # type: ignore[arg-type] # no source: records are handed over
         assert await dead(world) == {}
         await admit(world, *batch)
         assert list((await dead(world)).values()) == ["id_reused"]
@@ -336,7 +336,7 @@ async def test_a_stop_between_reading_consent_and_the_insert_is_seen_by_the_clai
 
     async with open_world(database_url, tmp_path) as world:
         slow = Slow(world.parts.database, world.parts.hasher.person_key, "slow")
-        intake: Intake[Any] = Intake(None, slow, world.accepter(), world.parts.metrics)  # type: ignore[arg-type]
+        intake: Intake[Any] = Intake(None, slow, world.accepter(), world.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
         record = world.record(message_id="a", **offer(opt_in_proof=proof(datetime.now(UTC) - timedelta(hours=1))))
         await intake.admit(TOPIC, 0, [record])
         assert await world.states() == {"a": "accepted"}

@@ -146,7 +146,7 @@ async def test_a_claim_that_is_being_committed_has_its_person_to_itself(database
             await publish(world, category, category=category, tenant="shop", programme="orders")
         slow, quick = Hands(world, "slow"), Hands(world, "quick")
         held_up = HeldUp(world.parts.database)
-        slow.claims._database = held_up  # type: ignore[assignment]
+        slow.claims._database = held_up  # type: ignore[assignment] # the same, held up between two statements
         claiming = asyncio.create_task(slow.claim(room=1))
         await held_up.locked.wait()
         assert await quick.claim() == []

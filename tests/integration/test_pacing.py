@@ -295,7 +295,7 @@ async def test_a_broken_wish_holds_an_account_an_hour_at_most(database_url: str,
 def test_slots_are_hoped_for_only_while_they_fall_free() -> None:
     """How many are marked ahead: what falls free in the time of a mark, a quarter of the share at most, none when requests hang."""
     moment = 100.0
-    pacing = Pacing(None, {"main": 100}, 7.0, Metrics(CollectorRegistry()), now=lambda: moment)  # type: ignore[arg-type]
+    pacing = Pacing(None, {"main": 100}, 7.0, Metrics(CollectorRegistry()), now=lambda: moment)  # type: ignore[arg-type] # no store is asked
     pacing._share["main"] = 100
     assert pacing.soon("main") == 0
     for _ in range(2000):  # a request ends every two milliseconds

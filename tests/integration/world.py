@@ -129,7 +129,7 @@ class World:
         return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name)
 
     def intake(self, allow_list: Any = None) -> Intake[Any]:
-        return Intake(None, self.admission(), self.accepter(allow_list), self.parts.metrics)  # type: ignore[arg-type]
+        return Intake(None, self.admission(), self.accepter(allow_list), self.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
 
     def record(self, **fields: Any) -> Record:
         event = {

@@ -51,7 +51,7 @@ def recorded(**more: object) -> Recorded:
         "state": State.ACCEPTED, "final": False, "version": 1, "steps": 1, "attempt": 0, "account": None, "sender": "+12125550120",
         "provider_message_id": None, "policy": "v1", "rule": "default.allowed",
     }  # fmt: skip
-    return Recorded(**{**values, **more})  # type: ignore[arg-type]
+    return Recorded(**{**values, **more})  # type: ignore[arg-type] # values of many types
 
 
 def queued(state: str = "marked", **more: object) -> Queued:
@@ -59,7 +59,7 @@ def queued(state: str = "marked", **more: object) -> Queued:
         "uid": UID, "tenant": "clinic", "state": state, "attempt": 1, "tries": 0, "steps": 2, "provider": "twilio", "account": "main",
         "sender": "+12125550120", "worker_id": "w", "marked_at": NOW,
     }  # fmt: skip
-    return Queued(**{**values, **more})  # type: ignore[arg-type]
+    return Queued(**{**values, **more})  # type: ignore[arg-type] # values of many types
 
 
 def receipt(state: ReportedState | None = "delivered", *, sid: str = "SM1", attempt: int = 1, code: str | None = None) -> Receipt:
@@ -343,15 +343,16 @@ def test_a_callback_that_says_little_still_proves_acceptance() -> None:
 
 
 def test_callbacks_in_any_order_and_repeated_end_the_same() -> None:
-    for order in (
+    orders: list[list[ReportedState]] = [
         ["sent", "delivered"],
         ["delivered", "sent"],
         ["delivered", "delivered", "sent", "sent"],
         ["undelivered", "sent", "delivered"],
-    ):
+    ]
+    for order in orders:
         store = Store(recorded(), queued())
         for state in order:
-            change = report(store.message, store.queue, receipt(state), NOW, HORIZONS)  # type: ignore[arg-type]
+            change = report(store.message, store.queue, receipt(state), NOW, HORIZONS)
             if change is not None:
                 store.write(change)
         assert store.message.state is (State.UNDELIVERED if order[0] == "undelivered" else State.DELIVERED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,13 +55,13 @@ consents = st.builds(
 
 
 @given(st.lists(consents, max_size=8), st.randoms(use_true_random=False))
-def test_an_opt_out_stands_whatever_stands_beside_it_and_in_whatever_order(found: list[Consent], chance: object) -> None:
+def test_an_opt_out_stands_whatever_stands_beside_it_and_in_whatever_order(found: list[Consent], chance: random.Random) -> None:
     stands = standing(found, REACH)
     covering = [consent for consent in found if covers(consent.key, REACH)]
     assert (stands.out is not None) == any(consent.status == "out" for consent in covering)
     assert (stands.opted_in is not None) == any(consent.status == "in" for consent in covering)
     shuffled = list(found)
-    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    chance.shuffle(shuffled)
     again = standing(shuffled, REACH)
     assert (again.out is None, again.opted_in is None) == (stands.out is None, stands.opted_in is None)
 

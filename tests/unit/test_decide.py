@@ -59,7 +59,7 @@ def _asked(**more: object) -> Asked:
     values: dict[str, object] = {
         "kind": "outbound", "category": "service", "reach": REACH, "expires_at": NOW + timedelta(hours=1), "not_before": None
     }  # fmt: skip
-    return Asked(**{**values, **more})  # type: ignore[arg-type]
+    return Asked(**{**values, **more})  # type: ignore[arg-type] # values of many types
 
 
 @given(askeds, facts, moments)
