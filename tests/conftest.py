@@ -10,12 +10,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.postgres import EmbeddedPostgres
 from tests.canary import CANARY_BODY, CANARY_NUMBER
 from tests.support import run_apart
+
+# How long an example takes says nothing of a rule on a machine that does other things as well, nor how long it took to make one.
+settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("gateway")
 
 _numbers = count(1)
 

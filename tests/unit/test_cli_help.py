@@ -122,7 +122,8 @@ def test_help_is_fast() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.15
+    # 0.08 on the machine of docs/performance.md; aiokafka or twilio would add 0.2
+    assert min(seconds() for _ in range(5)) < 0.25
 
 
 @pytest.mark.parametrize(
