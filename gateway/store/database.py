@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Session = Connection[Record] | PoolConnectionProxy[Record]
 
-__all__ = ["Database", "Session"]
+__all__ = ["Database", "Session", "StoreMisused"]
 
 T = TypeVar("T")
 
@@ -62,11 +62,18 @@ _SESSION: Final = {
 _SINCE_17: Final = {"transaction_timeout": "10s"}
 
 
+class StoreMisused(Exception):
+    """The client refuses how it was called: a wrong number of arguments, one session used by two tasks at once.
+
+    A fault of the program and no :class:`~gateway.domain.errors.GatewayError`: nothing waits for it to pass, so that it ends who made it.
+    """
+
+
 class Database:
     """A pool of sessions with PostgreSQL 15 or later.
 
     Raises :class:`StoreUnavailable` when PostgreSQL is away or did not answer in time, :class:`StoreRefused` when it will not take
-    the values it was given. Neither holds a value: PostgreSQL's own texts do.
+    the values it was given, :class:`StoreMisused` when the program is wrong. None holds a value: PostgreSQL's own texts do.
     """
 
     def __init__(self, url: str, *, sessions: int = 8) -> None:
@@ -134,7 +141,7 @@ class Database:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._acquired() as session:
-                    return await work(session)
+                    return await _used_well(session, work)
             except _RETRIED as fault:
                 if attempt == _TRIES:
                     raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
@@ -154,6 +161,28 @@ async def _reset(_session: Session) -> None:
 
     A transaction that was left open it ends in any case, before this is called.
     """
+
+
+async def _used_well(session: Session, work: Callable[[Session], Awaitable[T]]) -> T:
+    """The work, with a misuse of the client told from a session that has gone: for both asyncpg raises InterfaceError.
+
+    Whatever it raises it for, a session that has gone is closed by then. So on one that is well it was called wrongly. A value that
+    it cannot encode is a DataError, and refused.
+    """
+    try:
+        return await work(session)
+    except asyncpg.InterfaceError as fault:
+        if isinstance(fault, asyncpg.DataError) or _gone(session):
+            raise
+        misused = StoreMisused(f"PostgreSQL's client was called wrongly ({type(fault).__name__})")
+        raise misused.with_traceback(fault.__traceback__) from None  # to the very call: lines of code, without values
+
+
+def _gone(session: Session) -> bool:
+    try:
+        return session.is_closed()
+    except asyncpg.InterfaceError:  # it was ended, and is the pool's again: nothing else takes it from whoever acquired it
+        return True
 
 
 def _told(fault: Exception) -> StoreRefused | StoreUnavailable:

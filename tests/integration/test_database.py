@@ -6,14 +6,15 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from gateway.domain.errors import StoreRefused, StoreUnavailable
-from gateway.store.database import Database
+from gateway.domain.errors import GatewayError, StoreRefused, StoreUnavailable
+from gateway.store.database import Database, StoreMisused
 from tests.integration.world import open_world
 from tests.support import free_port, until
 
@@ -137,6 +138,115 @@ async def test_a_refused_value_and_everything_else_are_told_apart_and_no_fault_s
     with pytest.raises(StoreRefused if refused else StoreUnavailable) as found:
         await database.transact(work)
     assert SECRET not in shown(found.value)
+
+
+async def used_by_two(session: Any) -> None:
+    await asyncio.gather(*(session.fetch("select pg_sleep(0.02)") for _ in range(2)))
+
+
+async def other_count(session: Any) -> None:
+    await session.fetch("select $1::text", SECRET, SECRET)
+
+
+async def too_many_arguments(session: Any) -> None:
+    await session.fetch("select $1::text", *[SECRET] * 40_000)
+
+
+async def transaction_entered_twice(session: Any) -> None:
+    transaction = session.transaction()
+    async with transaction, transaction:
+        pass
+
+
+@pytest.mark.parametrize("wrong", [used_by_two, other_count, too_many_arguments, transaction_entered_twice])
+async def test_a_wrong_call_is_loud_and_costs_the_next_one_nothing(database: Database, wrong: Any) -> None:
+    with pytest.raises(StoreMisused) as found:
+        await database.transact(wrong)
+    assert not isinstance(found.value, GatewayError)  # which loops bear with
+    assert SECRET not in shown(found.value)
+    assert wrong.__name__ in [frame.name for frame in found.traceback]  # where it is wrong
+    assert (await database.fetch("select 1"))[0][0] == 1
+    assert await database.fetch("select pid from pg_stat_activity where state = 'idle in transaction'") == []
+
+
+async def test_a_wrong_number_of_arguments_is_loud_without_a_transaction_too(database: Database) -> None:
+    for call in (database.fetch, database.execute):
+        with pytest.raises(StoreMisused):
+            await call("select $1::text", SECRET, SECRET)
+        with pytest.raises(StoreMisused):
+            await call("select 1", SECRET)
+
+
+async def terminated(session: Any) -> None:
+    """As the pool does with the sessions in use when it is closed and waits no longer."""
+    session.terminate()
+
+
+async def closed(session: Any) -> None:
+    await session.close()
+
+
+async def cut(session: Any) -> None:
+    with suppress(asyncpg.PostgresError, asyncpg.InternalClientError):
+        await session.execute("select pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.parametrize("gone", [terminated, closed, cut])
+@pytest.mark.parametrize("then", ["statement", "transaction", "listener"])
+async def test_a_session_that_has_gone_is_away_whatever_is_asked_of_it(database: Database, gone: Any, then: str) -> None:
+    """asyncpg has one exception for that and for a wrong call."""
+
+    async def work(session: Any) -> None:
+        await gone(session)
+        if then == "transaction":
+            async with session.transaction():
+                pass
+        elif then == "listener":
+            await session.add_listener("anything", print)
+        await session.fetch("select $1::text", "x")
+
+    for call in (database.transact, database._run):
+        with pytest.raises(StoreUnavailable):
+            await call(work)
+    assert (await database.fetch("select 1"))[0][0] == 1
+
+
+async def test_a_pool_that_is_ended_under_its_users_is_away(database_url: str) -> None:
+    opened = await Database(database_url, sessions=2).open()
+    began = asyncio.Event()
+
+    async def work(session: Any) -> None:
+        began.set()
+        for _ in range(1000):
+            await session.fetch("select pg_sleep(0.01)")
+
+    users = [asyncio.create_task(opened.transact(work)) for _ in range(3)]  # one of them waits for a session
+    await began.wait()
+    assert opened._pool is not None
+    opened._pool.terminate()
+    found = await asyncio.gather(*users, return_exceptions=True)
+    assert {type(one) for one in found} == {StoreUnavailable}
+    with pytest.raises(StoreUnavailable):
+        await opened.fetch("select 1")
+    await opened.close()
+
+
+async def test_callers_that_are_cancelled_in_a_statement_leave_no_misuse_behind(database: Database) -> None:
+    started = asyncio.Semaphore(0)
+
+    async def work(session: Any) -> None:
+        started.release()
+        for _ in range(5):
+            await session.fetch("select pg_sleep(0.01)")
+
+    tasks = [asyncio.create_task(database.transact(work)) for _ in range(24)]
+    for place, task in enumerate(tasks):
+        if place % 3:
+            task.cancel()
+        else:
+            await started.acquire()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in found} == {type(None), asyncio.CancelledError}
 
 
 async def test_a_missing_partition_refuses_no_value(database: Database) -> None:
