@@ -115,7 +115,10 @@ class Horizons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What one step writes of one message. ``state`` None leaves the message's state as it is; ``told`` makes a status event."""
+    """What one step writes of one message. ``state`` None leaves the message's state as it is; ``told`` makes a status event.
+
+    ``category`` is the message's, for who counts the change; it is known where the state moves.
+    """
 
     uid: UUID
     tenant: str
@@ -143,6 +146,7 @@ class Change:
     settle_by: datetime | None = None
     check_at: datetime | None = None
     evidence: str | None = None
+    category: str = ""
 
 
 def _steps(message: Recorded, queued: Queued | None) -> int:
@@ -165,6 +169,7 @@ def _move(
         version=message.version + 1,
         told=message.kind == "outbound",
         correction=message.final,
+        category=message.category,
         **more,  # type: ignore[arg-type] # field names are checked by Change itself
     )
 

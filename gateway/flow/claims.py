@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from gateway.domain.changes import Change
 from gateway.domain.decide import Asked, Decision, Facts
 
-__all__ = ["Claimed", "Claims", "Marked"]
+__all__ = ["Claimed", "Claims", "Marked", "Taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ class Claimed:
     sender: str
     to_sealed: bytes
     body_sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one claim did: what is in this worker's hands now, and what it ended, blocked or expired."""
+
+    claimed: Sequence[Claimed] = ()
+    ended: Sequence[Change] = ()
 
 
 @dataclass(slots=True)
@@ -48,10 +57,8 @@ class Marked:
 class Claims(Protocol):
     """Where messages are claimed and marked."""
 
-    async def claim(
-        self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int
-    ) -> list[Claimed]:
-        """Lock what is due, read consent after, decide, and take what may be sent."""
+    async def claim(self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int) -> Taken:
+        """Lock what is due, read consent after, decide, take what may be sent and end what may not."""
         ...
 
     async def mark(self, claimed: Sequence[Claimed]) -> dict[UUID, datetime]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -170,10 +170,10 @@ class Dispatch:
         await self._survive(self._put_back())
         await self._survive(self._pacing.give_back())
 
-    async def _claim(self, room: Mapping[str, int]) -> list[Claimed]:
+    async def _claim(self, room: Mapping[str, int]) -> Sequence[Claimed]:
         began = clock()
         try:
-            claimed = await self._claims.claim(room, self._decide, self._limits.claim_batch)
+            taken = await self._claims.claim(room, self._decide, self._limits.claim_batch)
         except GatewayError as fault:
             # consent, policy or keys cannot be read: nothing is sent
             if isinstance(fault, StoreUnavailable):
@@ -181,13 +181,15 @@ class Dispatch:
             log.warning("nothing claimed", why=str(fault))
             await asyncio.sleep(0.2)
             return []
-        for message in claimed:
+        for change in taken.ended:
+            self._metrics.moved(change)
+        for message in taken.claimed:
             self._hands.attempts[message.uid] = message.attempt
             self._hands.ready.setdefault(message.account, deque()).append(message)
-        if claimed:
+        if taken.claimed:
             self._claim_seconds.observe(clock() - began)
             self._pacing.freed.set()
-        return claimed
+        return taken.claimed
 
     async def _idle(self) -> None:
         try:

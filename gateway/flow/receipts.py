@@ -57,7 +57,6 @@ class Receipts:
 
     async def _receive_round(self, receipts: Mapping[UUID, tuple[int, Receipt]]) -> dict[int, ReceiptFate]:
         fates: dict[int, ReceiptFate] = {}
-        categories: dict[UUID, str] = {}
 
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
             changes = []
@@ -66,7 +65,6 @@ class Receipts:
                 if one is None:
                     fates[place] = "unknown_message"
                     continue
-                categories[uid] = one.message.category
                 owner = (
                     one.message.account
                     if one.message.account is not None
@@ -85,7 +83,7 @@ class Receipts:
             return changes
 
         for change in await self._ledger.change(receipts, judge):
-            self._metrics.moved(change, category=categories[change.uid])
+            self._metrics.moved(change)
             if change.step == "contradicted":
                 log.error("acceptance we do not know of", uid=str(change.uid), evidence=change.evidence)
         return fates

@@ -69,7 +69,7 @@ class Settling:
     async def heed(self, claimed: Claimed, outcome: Outcome, change: Change | None) -> None:
         """What an answer means beyond its own message."""
         if change is not None:
-            self._metrics.moved(change, category=claimed.category)
+            self._metrics.moved(change)
         match outcome:
             case OptedOut():
                 await self._learn(claimed)

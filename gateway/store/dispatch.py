@@ -14,7 +14,7 @@ from gateway.domain.changes import Change, Queued, claim, end
 from gateway.domain.consent import Consent, Reach
 from gateway.domain.decide import Asked, Decision, Facts
 from gateway.domain.states import State
-from gateway.flow.claims import Claimed
+from gateway.flow.claims import Claimed, Taken
 from gateway.store.consents import consents_of
 from gateway.store.ledger import apply, lock_messages
 from gateway.store.statements import statements
@@ -81,17 +81,15 @@ class Claims:
         self._account_rates = account_rates
         self._lease = lease
 
-    async def claim(
-        self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int
-    ) -> list[Claimed]:
+    async def claim(self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int) -> Taken:
         """One transaction: lock what is due, read consent in a later statement, decide, commit what is claimed and what is blocked."""
 
-        async def work(session: Session) -> list[Claimed]:
+        async def work(session: Session) -> Taken:
             barriers = _Barriers.of(await session.fetch(statements("dispatch")["barriers"]))
             open_routes = [route for route in self._routes.values() if barriers.open(route)]
             rooms, rated, left = await self._paced(session, self._rooms(room, open_routes), barriers.now)
             if not rooms:
-                return []
+                return Taken()
             rows = await session.fetch(
                 statements("dispatch")["lock_candidates"],
                 list(rooms),
@@ -101,7 +99,7 @@ class Claims:
                 [route.route_id for route in open_routes],
             )
             if not rows:
-                return []
+                return Taken()
             subjects = list({row["subject_id"] for row in rows})
             consents = await consents_of(session, subjects)
             busy = {
@@ -116,11 +114,12 @@ class Claims:
             contents = (
                 {c["uid"]: c for c in await session.fetch(statements("dispatch")["contents"], list(taken))} if taken else {}
             )
-            return [
+            claimed = [
                 self._claimed(row, taken[row["uid"]], contents[row["uid"]])
                 for row in rows
                 if row["uid"] in taken and row["uid"] in contents
             ]
+            return Taken(claimed, [change for change in changes if change.queue == "leave"])
 
         return await self._database.transact(work)
 

@@ -45,11 +45,11 @@ class Metrics:
         for gauge in (self.outbox_events, self.outbox_parked_events, self.outbox_oldest_seconds, self.catch_up_barriers):
             gauge.set(math.nan)
 
-    def moved(self, change: Change, *, category: str = "") -> None:
-        """Counts a change of a message that has been committed; ``category`` is empty where it was not read."""
+    def moved(self, change: Change) -> None:
+        """Counts a change of a message that has been committed."""
         if change.state is not None:
             self.messages_total.labels(
-                state=change.state, reason=change.reason or "", provider=change.provider or "", category=category
+                state=change.state, reason=change.reason or "", provider=change.provider or "", category=change.category
             ).inc()
             if change.state is State.UNKNOWN and not change.final:
                 self.unknown_outcomes_total.inc()

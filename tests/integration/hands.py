@@ -45,7 +45,7 @@ class Hands:
         self.claims = Claims(world.parts.database, name, routes or world.parts.routes, versions, rates or {}, lease)
 
     async def claim(self, room: int = 100, most: int = 100) -> list[Claimed]:
-        return await self.claims.claim({"main": room}, decide, most)
+        return list((await self.claims.claim({"main": room}, decide, most)).claimed)
 
     async def ids(self, claimed: Sequence[Claimed]) -> list[str]:
         """The producers' ids of what was claimed, in its order; the gateway's own answers have none."""

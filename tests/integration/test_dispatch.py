@@ -476,6 +476,35 @@ async def test_an_answer_of_the_gateways_own_is_exempt_from_consent_and_from_not
         assert len(await hands.claim()) == 1
 
 
+async def test_every_change_of_a_state_is_counted_also_what_a_claim_ends(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        soon = (await world.parts.ledger.now() + timedelta(minutes=1)).isoformat()
+        await world.publish(message_id="late", to=number(1), expires_at=soon)
+        await world.publish(message_id="out", to=number(2))
+        await world.publish(message_id="stopped", to=number(3))
+        await world.publish(message_id="canceled", to=number(4), expires_at=soon)
+        await world.publish(message_id="sent", to=number(5))
+        out, stopped = (ConsentKey(world.parts.hasher.subject_id(PhoneNumber(number(n))), "clinic", Scope.TENANT) for n in (2, 3))
+        # whoever wrote this opt-out has died, or not come to the blocking yet: the claim finds it
+        await world.parts.consents.write(OptOut(out, "api", None, actor="test"))
+        await world.parts.stop.opt_out(OptOut(stopped, "api", None, actor="test"))
+        await world.shift(120)
+        async with world.sending():
+            await emptied(world)
+        told = await world.rows(
+            "select o.state, o.reason, m.category, count(*)::float8 as count from outbox o join messages m using (uid)"
+            " where o.kind = 'status' group by 1, 2, 3"
+        )
+        assert {row["state"] for row in told} == {"accepted", "blocked", "expired", "sent"}
+        found: dict[tuple[str, ...], float] = {}
+        for metric in world.parts.metrics.messages_total.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    key = tuple(sample.labels[name] for name in ("state", "reason", "category"))
+                    found[key] = found.get(key, 0) + sample.value
+        assert found == {(row["state"], row["reason"], row["category"]): row["count"] for row in told}
+
+
 # -- a random walk ---------------------------------------------------------------------------------------------------------------
 
 

@@ -123,7 +123,7 @@ class Worker:
 
     async def run(self, over: asyncio.Event) -> None:
         while not over.is_set():
-            claimed = await self._claims.claim({"main": 3}, decide, 3)
+            claimed = (await self._claims.claim({"main": 3}, decide, 3)).claimed
             for one in claimed:
                 await self._carry(one)
             if not claimed:

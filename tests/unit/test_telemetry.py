@@ -296,8 +296,9 @@ def test_a_change_is_counted_by_what_it_came_to(registry: CollectorRegistry) -> 
         reason=Reason.NO_ANSWER,
         final=False,
         provider="twilio",
+        category="service",
     )
-    metrics.moved(lost, category="service")
+    metrics.moved(lost)
     metrics.moved(
         Change(uid=uid, tenant="t", step="settled", number=4, state=State.UNKNOWN, reason=Reason.NO_EVIDENCE, final=True)
     )
