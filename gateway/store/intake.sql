@@ -24,9 +24,9 @@ with new as materialized (
          not_before, due_at, trace, parts, route_id, sender)
 ), recorded as (
   insert into messages (uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
-                        final, version, steps, policy, rule, expires_at, not_before, trace, parts, sender)
+                        final, version, steps, policy, rule, expires_at, not_before, trace, parts, sender, changed_at)
   select uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
-         final, 1, 1, policy, rule, expires_at, not_before, trace, parts, sender
+         final, 1, 1, policy, rule, expires_at, not_before, trace, parts, sender, (select gateway_now())
     from new
 ), kept as (
   insert into bodies (uid, sealed) select uid, body_sealed from new
@@ -43,10 +43,12 @@ insert into outbox (kind, created_at, tenant, uid, version, state, reason, final
 select 'status', (select gateway_now()), tenant, uid, 1, state, reason, final, false, parts, policy, rule
   from new where kind = 'outbound'
 
--- The first one's state, told once more for who published it again: the same event, by its id and version.
+-- The first one's state, told once more for who published it again: the same event, by its id and all that it says.
 -- name: tell_again
-insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule)
-select 'status', (select gateway_now()), m.tenant, m.uid, m.version, m.state, m.reason, m.final, false, m.provider, m.parts, m.policy, m.rule
+insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule,
+                    first_told_at)
+select 'status', (select gateway_now()), m.tenant, m.uid, m.version, m.state, m.reason, m.final, m.correction, m.provider, m.parts,
+       m.policy, m.rule, coalesce(m.changed_at, (select gateway_now()))
   from unnest($1::uuid[]) as wanted(uid) join messages m on m.uid = wanted.uid
 
 -- name: dead_letters

@@ -43,7 +43,7 @@ with change as materialized (
          provider = coalesce(c.provider, m.provider), account = coalesce(c.account, m.account),
          sender = coalesce(c.sender, m.sender), provider_message_id = coalesce(c.provider_message_id, m.provider_message_id),
          code = coalesce(c.code, m.code), parts = coalesce(c.parts, m.parts), begun_at = coalesce(c.begun_at, m.begun_at),
-         settle_by = c.settle_by, check_at = c.check_at
+         settle_by = c.settle_by, check_at = c.check_at, changed_at = (select now from at), correction = c.correction
     from change c
    where m.uid = c.uid and c.state is not null
   returning m.uid, m.provider, m.parts, m.policy, m.rule

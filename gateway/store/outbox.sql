@@ -1,5 +1,5 @@
 -- name: take
-select o.id, o.kind, o.created_at, o.tenant, o.uid, o.version, o.state, o.reason, o.final, o.correction, o.provider, o.parts, o.policy,
+select o.id, o.kind, coalesce(o.first_told_at, o.created_at) as created_at, o.tenant, o.uid, o.version, o.state, o.reason, o.final, o.correction, o.provider, o.parts, o.policy,
        o.rule, coalesce(o.subject_id, m.subject_id) as subject_id, o.payload, m.message_id, m.programme, m.category, m.recipient_ref, m.trace
   from (select * from outbox where parked is null order by id limit $1) o
   left join messages m on m.uid = o.uid and o.kind = 'status'

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from gateway.bus.address import BrokerAddress
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
 from gateway.bus.topics import TopicSpec, apply
 from gateway.domain.events import ConsentEvent, DeadLetterEvent, InboundEvent, StatusEvent
-from gateway.domain.outcome import Accepted
+from gateway.domain.outcome import Accepted, Unknown
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.flow.leading import Leading
 from gateway.flow.relay import Relay, Topics
@@ -271,6 +272,43 @@ async def test_a_crash_between_the_acknowledgement_and_the_removal_tells_it_twic
         async with running(relay_of(world, recorder)):
             await emptied(world)
         assert [identity(event) for event in recorder.events] == [identity(recorder.events[0])] * 2
+
+
+async def published(world: World, recorder: Recorder) -> None:
+    async with running(relay_of(world, recorder)):
+        await emptied(world)
+
+
+async def _corrected(world: World, hands: Hands) -> None:
+    """A message whose outcome was unknown for good, and was delivered after all."""
+    (claimed,) = await hands.claim()
+    await hands.send([claimed], Unknown("cut"))
+    await world.shift(3700)
+    await world.parts.sweep().once()
+    await world.parts.receipts().receive(receipt_of(claimed, "delivered", "SM" + "1" * 32))
+
+
+async def _sent(world: World, hands: Hands) -> None:
+    await hands.send(await hands.claim())
+
+
+@pytest.mark.parametrize("then", [_sent, _corrected])
+async def test_an_event_that_is_told_again_is_the_same_event(
+    database_url: str, tmp_path: Path, then: Callable[[World, Hands], Any]
+) -> None:
+    recorder = Recorder()
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        await then(world, Hands(world))
+        await published(world, recorder)
+        first = recorder.events[-1]
+        await world.shift(3600)
+        await world.publish(message_id="a")
+        await published(world, recorder)
+        again = recorder.events[-1]
+        assert again is not first
+        assert again == first
+        assert b'"correction":true' in (again.value or b"") or then is _sent
 
 
 async def test_events_arrive_on_a_broker_keyed_and_in_order(database_url: str, tmp_path: Path, broker: str, unique: str) -> None:
