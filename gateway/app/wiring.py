@@ -30,6 +30,7 @@ from gateway.domain.retry import BackOff
 from gateway.flow.accept import Accepter, Route
 from gateway.flow.catch_up import CatchUp
 from gateway.flow.claims import Claimed
+from gateway.flow.counts import Counting
 from gateway.flow.dispatch import Contents, Dispatch, Gate, Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.intake import Intake, Kind, Source
@@ -49,6 +50,7 @@ from gateway.flow.vault import Vault
 from gateway.settings import Settings, read_allow_list
 from gateway.store.consents import Consents
 from gateway.store.control import Control
+from gateway.store.counts import Counts
 from gateway.store.database import Database
 from gateway.store.dispatch import Claims
 from gateway.store.intake import Admission
@@ -93,6 +95,7 @@ def topics_wanted(settings: Settings, *, partitions: int = 6) -> list[TopicSpec]
         TopicSpec(names.inbound, partitions, week),
         TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),
         TopicSpec(names.dead_letter, partitions, week),
+        TopicSpec(names.metrics, partitions, week),
     ]
 
 
@@ -200,7 +203,7 @@ class Parts:
     def relay(self, publisher: Publisher) -> Relay:
         """The outbox to the topics."""
         names = self.settings.kafka.topics
-        topics = Topics(names.status, names.inbound, names.consent, names.dead_letter)
+        topics = Topics(names.status, names.inbound, names.consent, names.dead_letter, names.metrics)
         return Relay(Outbox(self.database), publisher, self.leading("relay"), topics, self.vault, self.hasher, self.metrics)
 
     def leading(self, name: str) -> Leading:
@@ -211,6 +214,7 @@ class Parts:
         """What is done by the clock, with PostgreSQL alone: nothing here waits for a provider."""
         rescue = Rescue(self.watch, self.ledger, self.metrics, self.horizons)
         window = self.settings.message_id_window_days * 86_400.0
+        counting = Counting(Counts(self.database), smallest=self.settings.smallest_count)
         return Sweep(
             self.leading("sweep"),
             [
@@ -222,6 +226,7 @@ class Parts:
                 Step("days", self.watch.ensure_days, 3600),
                 Step("keys", self._make_keys, 3600),
                 Step("ids", partial(self.watch.forget_ids, window), 10, most=5000),
+                Step("counts", counting.tell, 5, most=100),
             ],
             lost=self.metrics.forget_levels,
         )

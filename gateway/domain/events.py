@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.domain.consent import Scope
+from gateway.domain.counts import Dimension, Period
 from gateway.domain.errors import DeadLetterReason
 from gateway.domain.event_fields import (
     REVEAL,
@@ -34,6 +35,7 @@ __all__ = [
     "ConsentEvent",
     "DeadLetterEvent",
     "InboundEvent",
+    "MetricsEvent",
     "OptInProof",
     "OutboundMessage",
     "OutgoingEvent",
@@ -252,6 +254,31 @@ class DeadLetterEvent(OutgoingEvent):
     """The day whose key seals it."""
     occurred_at: Moment
     """When it was refused."""
+
+
+class MetricsEvent(OutgoingEvent):
+    """How many status events of one kind there were in one period. Each status event is in exactly one of these: add them up."""
+
+    TYPE: ClassVar[str] = "sms.metrics.counted.v1"
+
+    tenant: Slug
+    """Whose messages they speak of."""
+    period: Period
+    """How long the period is."""
+    start: Moment
+    """When the period begins: a whole minute, hour or day in UTC."""
+    provider: str | None
+    """As in the status events; none where they name none, or where it is merged."""
+    category: Literal["marketing", "service", "security"] | None
+    """As in the status events; none where it is merged."""
+    state: ToldState | None
+    """As in the status events; none where it is merged."""
+    reason: Annotated[Reason, Field(json_schema_extra={"x-extensible-enum": True})] | None
+    """As in the status events; none where it is merged. A reader must bear with reasons that it does not know."""
+    merged: tuple[Dimension, ...]
+    """Which of them are not told apart, as the count of each would be small."""
+    count: Annotated[int, Field(ge=1)]
+    """How many status events, corrections included, repeats not."""
 
 
 def encode(event: OutgoingEvent | OptInProof) -> bytes:

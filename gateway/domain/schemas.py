@@ -15,7 +15,15 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.domain.errors import NotFound
-from gateway.domain.events import ConsentEvent, DeadLetterEvent, InboundEvent, OutboundMessage, OutgoingEvent, StatusEvent
+from gateway.domain.events import (
+    ConsentEvent,
+    DeadLetterEvent,
+    InboundEvent,
+    MetricsEvent,
+    OutboundMessage,
+    OutgoingEvent,
+    StatusEvent,
+)
 from gateway.domain.schema_breaks import Break, breaks
 
 __all__ = ["check", "current", "export", "stale"]
@@ -23,7 +31,7 @@ __all__ = ["check", "current", "export", "stale"]
 Schema = dict[str, Any]
 
 _INCOMING: Final = (OutboundMessage,)
-_OUTGOING: Final[tuple[type[OutgoingEvent], ...]] = (StatusEvent, InboundEvent, ConsentEvent, DeadLetterEvent)
+_OUTGOING: Final[tuple[type[OutgoingEvent], ...]] = (StatusEvent, InboundEvent, ConsentEvent, DeadLetterEvent, MetricsEvent)
 
 
 class _Untitled(GenerateJsonSchema):

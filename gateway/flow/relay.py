@@ -11,7 +11,7 @@ from uuid import UUID
 
 from gateway.domain.cloudevents import write_binary
 from gateway.domain.errors import CannotOpen, GatewayError, KeyMissing
-from gateway.domain.events import SOURCE, ConsentEvent, DeadLetterEvent, InboundEvent, StatusEvent, encode
+from gateway.domain.events import SOURCE, ConsentEvent, DeadLetterEvent, InboundEvent, MetricsEvent, StatusEvent, encode
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.domain.reasons import Reason
 from gateway.flow.fuse import clock
@@ -38,6 +38,7 @@ class Topics:
     inbound: str
     consent: str
     dead_letters: str
+    metrics: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class OutboxRow:
     """An event to publish: a status event's own values, or a payload that is whole. What a message never changes stands beside it."""
 
     id: int
-    kind: Literal["status", "consent", "inbound", "dead_letter"]
+    kind: Literal["status", "consent", "inbound", "dead_letter", "metrics"]
     created_at: datetime
     tenant: str
     uid: UUID
@@ -193,6 +194,7 @@ class Relay:
             "status": self._status,
             "consent": lambda r: (self._topics.consent, ConsentEvent.TYPE, r.payload or b""),
             "dead_letter": lambda r: (self._topics.dead_letters, DeadLetterEvent.TYPE, r.payload or b""),
+            "metrics": lambda r: (self._topics.metrics, MetricsEvent.TYPE, r.payload or b""),
             "inbound": self._inbound,
         }
         topic, event_type, data = build[row.kind](row)

@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     catch_up_days: int = setting(
         3, "How far back a provider's inbound texts are listed when nothing is stored yet.", unit="days", ge=1, le=30
     )
+    smallest_count: int = setting(
+        5,
+        "The smallest count of status events that is told as it is; smaller ones wait for their hour or day, or are merged.",
+        unit="events",
+        ge=1,
+        le=1_000,
+    )
     allow_list_file: FilePath | None = setting(
         None,
         "File with one number a line; when set, only these are texted. For staging.",

@@ -65,6 +65,7 @@ class Topics(Section):
     inbound: TopicName = setting("sms.inbound.v1", "Texts from people that are no STOP, START or HELP; written.")
     consent: TopicName = setting("sms.consent.v1", "Opt-ins and opt-outs; written, compacted.")
     dead_letter: TopicName = setting("sms.outbound.dlq.v1", "Events that can't be processed, with the reason; written.")
+    metrics: TopicName = setting("sms.metrics.v1", "Counts of status events, small ones suppressed; written.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

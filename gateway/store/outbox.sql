@@ -6,11 +6,22 @@ select o.id, o.kind, coalesce(o.first_told_at, o.created_at) as created_at, o.te
  order by o.id
 
 -- Only by who holds the relay's name: a holder that was too slow would take away what the next one has published only in part.
+-- What is taken away is counted in the same statement, so each status event exactly once: the row is there to be deleted once.
 -- name: remove
 with held as (
   select 1 from leaders where name = $2 and holder = $3 and until > (select gateway_now()) for share
+), gone as (
+  delete from outbox where id = any($1::bigint[]) and exists (select 1 from held)
+  returning kind, created_at, first_told_at, tenant, uid, provider, state, reason
 )
-delete from outbox where id = any($1::bigint[]) and exists (select 1 from held)
+insert into counts (period, start, tenant, provider, category, state, reason, count)
+select 'minute', date_trunc('minute', g.created_at, 'UTC') as start, g.tenant, coalesce(g.provider, '') as provider,
+       coalesce(m.category, '') as category, g.state, g.reason, count(*)
+  from gone g left join messages m on m.uid = g.uid
+ where g.kind = 'status' and g.first_told_at is null
+ group by 2, 3, 4, 5, 6, 7
+ order by 2, 3, 4, 5, 6, 7
+on conflict (period, start, tenant, provider, category, state, reason) do update set count = counts.count + excluded.count
 
 -- name: park
 update outbox set parked = $2 where id = any($1::bigint[])

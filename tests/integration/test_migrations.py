@@ -137,7 +137,7 @@ async def test_without_postgresql_it_says_so() -> None:
         await migrate(f"postgresql://nobody:secret@127.0.0.1:{free_port()}/nothing")
 
 
-@pytest.mark.parametrize("chapter", ["consents", "control", "dispatch", "intake", "ledger", "outbox", "watch"])
+@pytest.mark.parametrize("chapter", ["consents", "control", "counts", "dispatch", "intake", "ledger", "outbox", "watch"])
 async def test_every_statement_can_be_prepared(database_url: str, chapter: str) -> None:
     """A name that is misspelt in SQL is found here, not on the day when the statement first runs."""
     session = await asyncpg.connect(database_url)

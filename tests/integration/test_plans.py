@@ -172,6 +172,23 @@ async def one_uid(world: World) -> list[Any]:
 
 
 @FILLED
+async def test_what_is_published_is_removed_and_counted_by_id(world: World) -> None:
+    await world.rows("insert into leaders values ('relay', 'test', gateway_now() + interval '1 hour') returning name")
+    ids = [row["id"] for row in await world.rows("select id from outbox limit 50")]
+    plan = await explain(world, "outbox", "remove", ids, "relay", "test")
+    check(plan, "outbox", "messages")
+    assert [node["Actual Rows"] for node in nodes(plan) if node.get("Operation") == "Delete"] == [50]
+
+
+@FILLED
+async def test_counts_are_taken_by_period(world: World) -> None:
+    plan = await explain(world, "counts", "take", "minute", 60.0, 15.0, 100)
+    check(plan, "outbox", "counts")
+    read = sum(node["Actual Rows"] * node["Actual Loops"] for node in scans(plan, "outbox") if run(node))
+    assert read <= 1
+
+
+@FILLED
 async def test_the_outbox_is_taken_in_order_without_sorting_it(world: World) -> None:
     plan = await explain(world, "outbox", "take", 50)
     check(plan, "outbox", "messages")

@@ -26,7 +26,7 @@ from tests.integration.hands import Hands, receipt_of
 from tests.integration.world import World, open_world, raw_record
 from tests.support import until
 
-TOPICS = Topics("status", "inbound", "consent", "dlq")
+TOPICS = Topics("status", "inbound", "consent", "dlq", "metrics")
 SID = "SM" + "1" * 32
 
 
@@ -313,7 +313,7 @@ async def test_an_event_that_is_told_again_is_the_same_event(
 
 async def test_events_arrive_on_a_broker_keyed_and_in_order(database_url: str, tmp_path: Path, broker: str, unique: str) -> None:
     address = BrokerAddress(broker)
-    names = Topics(*(f"{unique}.{name}" for name in ("status", "inbound", "consent", "dlq")))
+    names = Topics(*(f"{unique}.{name}" for name in ("status", "inbound", "consent", "dlq", "metrics")))
     await apply(address, [TopicSpec(name, 3, {}) for name in (names.status, names.inbound, names.consent, names.dead_letters)])
     publisher = EventPublisher(address, idempotent=False)
     await publisher.start()
