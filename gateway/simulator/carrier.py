@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from gateway.simulator.accounts import Accounts, AccountState
@@ -64,6 +64,10 @@ class Carrier:
     def script(self, number: str, script: Script | str | None) -> None:
         """Give a number a script or a named one; None takes it away. Raises BadScript for an unknown name."""
         self.playlist.set(number, read_script(script) if isinstance(script, str) else script)
+
+    def mix(self, shares: Iterable[tuple[float, Script]] | None) -> None:
+        """Give scripts a share of the requests that no number's script is for, from now on; None: the configured ones again."""
+        self.playlist.mix(self.config.mix if shares is None else shares)
 
     def stats(self) -> dict[str, Any]:
         """The counts, what is under way, and how much is kept."""

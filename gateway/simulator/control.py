@@ -43,6 +43,7 @@ class Control:
         self._posts: Mapping[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "/reset": self._reset,
             "/script": self._script,
+            "/mix": self._mix,
             "/account": self._account,
             "/inbound": self._inbound,
         }
@@ -117,6 +118,14 @@ class Control:
             self._carrier.script(number, script)
         return {}
 
+    async def _mix(self, body: dict[str, Any]) -> object:
+        """The shares from now on, in order; a mix of null is the configured one."""
+        mix = body.get("mix")
+        if mix is not None and not (isinstance(mix, list) and all(_is_share(one) for one in mix)):
+            raise BadControl('give {"mix": [[share from 0 to 1, script], ...]}, or a mix of null')
+        self._carrier.mix(None if mix is None else [(share, read_script(script)) for share, script in mix])
+        return {}
+
     async def _account(self, body: dict[str, Any]) -> object:
         changes = dict(body)
         self._carrier.accounts.change(str(changes.pop("sid", "")), **changes)
@@ -150,6 +159,10 @@ def _read(exchange: Exchange, body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadControl("the body must be an object")
     return value
+
+
+def _is_share(one: object) -> bool:
+    return isinstance(one, list) and len(one) == 2 and type(one[0]) in (int, float) and 0 <= one[0] <= 1
 
 
 def _number(query: dict[str, str], name: str, default: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gateway.simulator.config import CarrierConfig
@@ -22,11 +23,11 @@ class Playlist:
         self.usual = self._plan(Script())
         self.unsent = self._plan(Script(fate="queued"))
         self._suffixes = {digits: self._plan(NAMED[name]) for digits, name in SUFFIXES.items()} if config.suffixes else {}
-        self._mix = tuple((share, self._plan(script)) for share, script in config.mix)
         self.clear()
 
     def clear(self) -> None:
         """Back to the configured scripts, none of them used."""
+        self.mix(self._config.mix)
         self._by_number = {number: self._plan(script) for number, script in self._config.scripts.items()}
         self._afterwards: dict[Plan, Plan] = {}
         self._used: Counter[str] = Counter()
@@ -39,6 +40,10 @@ class Playlist:
             self._by_number.pop(number, None)
         else:
             self._by_number[number] = self._plan(script)
+
+    def mix(self, shares: Iterable[tuple[float, Script]]) -> None:
+        """From now on these scripts have these shares of the requests that no number's script is for."""
+        self._mix = tuple((share, self._plan(script)) for share, script in shares)
 
     def next(self, number: str) -> Plan:
         """The plan for the next create request to this number."""

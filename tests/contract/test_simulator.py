@@ -16,6 +16,7 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
 from gateway.simulator.config import Account
+from gateway.simulator.scripts import NAMED
 from gateway.simulator.segments import count_segments
 from gateway.simulator.server import running_carrier
 from tests.contract.carrier_tools import FROM, OTHER, SID, TO, TOKEN, Api, config
@@ -394,6 +395,18 @@ async def test_control_scripts_settings_book_and_reset() -> None:
         assert after["sid"] != made["sid"], "no identifier is given twice"
 
 
+async def test_control_changes_what_the_carrier_does_with_all_numbers_for_a_while() -> None:
+    async with running_carrier(config(mix=((1.0, NAMED["opted_out"]),))) as carrier:
+        api = Api(carrier.url)
+        assert (await api.create())[1]["code"] == 21610
+        assert (await api.control("/mix", {"mix": [[0, "slow"], [1, {"name": "not_textable"}]]}))[0] == 200
+        assert (await api.create())[1]["code"] == 21614
+        assert (await api.control("/mix", {"mix": []}))[0] == 200
+        assert (await api.create())[0] == 201
+        assert (await api.control("/mix", {"mix": None}))[0] == 200
+        assert (await api.create())[1]["code"] == 21610
+
+
 @pytest.mark.parametrize(
     "path, body",
     [
@@ -402,6 +415,10 @@ async def test_control_scripts_settings_book_and_reset() -> None:
         ("/script", {"number": TO, "script": {"what": 1}}),
         ("/script", {"number": TO, "script": {"after_ms": -1}}),
         ("/script", {"script": "slow"}),
+        ("/mix", {"mix": [[1.5, "slow"]]}),
+        ("/mix", {"mix": [[True, "slow"]]}),
+        ("/mix", {"mix": {"slow": 1}}),
+        ("/mix", {"mix": [[1, "no such script"]]}),
         ("/account", {"sid": "AC00"}),
         ("/account", {"sid": SID, "token": "other"}),
         ("/inbound", {"from": TO, "to": FROM}),
