@@ -7,7 +7,7 @@ RUN := .venv/bin/python
 # Options for the command behind a target, such as: make demo ARGS=--json, make test ARGS="-k stop -x"
 ARGS :=
 
-.PHONY: help setup demo run test test-fast test-killed check lint format types layers schemas docs-check model bench pins clean
+.PHONY: help setup demo run test test-fast test-chaos chaos check lint format types layers schemas docs-check model bench pins clean
 
 help:  ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,8 +29,11 @@ test: setup  ## every test that needs no more than this machine
 test-fast: setup  ## the tests that take seconds
 	@$(RUN) -m pytest tests/unit tests/contract -m 'not slow' $(ARGS)
 
-test-killed: setup  ## the processes under load, killed and frozen for real
+test-chaos: setup  ## the short form of make chaos, and the tests of its own parts
 	@$(RUN) -m pytest tests/chaos $(ARGS)
+
+chaos: setup  ## everything under fire for five minutes, and the account (ARGS="--seed N --minutes M --json")
+	@$(RUN) -m tests.chaos $(ARGS)
 
 check: lint types layers schemas docs-check test  ## all that a change must pass before it is committed
 

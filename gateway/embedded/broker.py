@@ -20,15 +20,17 @@ class EmbeddedBroker(EmbeddedServer):
     It has neither transactions, idempotence nor compaction, and forgets everything when it ends: a gateway whose embedded broker
     has died must stop (see :meth:`alive`). :meth:`start` blocks for a tenth of a second: call it from a thread that lives as long
     as the broker (see :class:`Child`), or use ``with`` or ``async with``. ``seconds`` limits the wait for it. A second start of
-    the same object keeps the port. Raises EmbeddedServerError.
+    the same object keeps the port. ``advertised_port`` is told to clients instead of its own: something between them listens there.
+    Raises EmbeddedServerError.
     """
 
     NAME: ClassVar[str] = "embedded broker"
 
-    def __init__(self, directory: Path, *, seconds: float = 20.0) -> None:
+    def __init__(self, directory: Path, *, seconds: float = 20.0, advertised_port: int | None = None) -> None:
         super().__init__()
         self._folder = directory.absolute()
         self._seconds = seconds
+        self._advertised_port = advertised_port
 
     @property
     def bootstrap_servers(self) -> str:
@@ -45,7 +47,8 @@ class EmbeddedBroker(EmbeddedServer):
 
         def start(port: int) -> Child:
             address = f"tcp://{LOOPBACK}:{port}"
-            options = ["--listener-url", address, "--advertised-listener-url", address, "--storage-engine", "memory://tansu/"]
+            advertised = f"tcp://{LOOPBACK}:{self._advertised_port or port}"
+            options = ["--listener-url", address, "--advertised-listener-url", advertised, "--storage-engine", "memory://tansu/"]
             return Child([str(program), "broker", *options], folder=self._folder, log=log, death_signal=signal.SIGKILL)
 
         # Its own word, not its port, tells that it is ready: somebody else might listen there. It says so when it listens.

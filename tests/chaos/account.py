@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from tests.chaos.schedule import Outgoing, PersonText
+from tests.chaos.schedule import Outgoing
+from tests.chaos.witnessed import Consent, ConsentSeen, TextSent, Witnessed
 
-__all__ = ["Account", "ConsentSeen", "Published", "StatusSeen", "TextSent", "Witnessed", "draw_up"]
-
-Consent = tuple[str, str, str]
-"""Tenant, scope and name."""
+__all__ = ["Account", "draw_up"]
 
 _ENDED_BY_GATEWAY: Final = ("blocked", "expired", "failed", "canceled")
 #: What the carrier may say of a message, by what the gateway said last. The carrier's "" is: it accepted no such message.
@@ -24,97 +22,6 @@ _AGREES: Final[Mapping[str, frozenset[str]]] = {
     "sent": frozenset({"queued", "sent", "delivered", "undelivered", "failed"}),
     **dict.fromkeys(_ENDED_BY_GATEWAY, frozenset({""})),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A record that the broker has acknowledged, and where it stands in the input topic."""
-
-    record: Outgoing
-    partition: int
-    offset: int
-
-    @property
-    def message(self) -> tuple[str, str]:
-        return self.record.programme.tenant, self.record.message_id
-
-
-@dataclass(frozen=True, slots=True)
-class TextSent:
-    """A person's text. ``answered_at``: when its webhook was answered 200, by the carrier's clock; None when it never was.
-
-    ``attempts`` is how often the carrier tried.
-    """
-
-    text: PersonText
-    sent_at: float
-    answered_at: float | None
-    attempts: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class StatusSeen:
-    """A status event. ``person`` is the record's key: the tenant's pseudonym of whom it is about."""
-
-    message: tuple[str, str]
-    uid: UUID
-    person: str
-    version: int
-    state: str
-    reason: str
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentSeen:
-    """A consent event. ``at``: of an opt-out when it was in force, of an opt-in when it was written; seconds of the Unix epoch."""
-
-    person: str
-    consent: Consent
-    version: int
-    status: str
-    at: float
-
-
-@dataclass(slots=True)
-class Witnessed:
-    """What was published, texted and read from the topics."""
-
-    published: list[Published] = field(default_factory=list)
-    texts: list[TextSent] = field(default_factory=list)
-    consents: set[ConsentSeen] = field(default_factory=set)
-    dead_letters: dict[tuple[int, int], str] = field(default_factory=dict)
-    last: dict[tuple[str, str], StatusSeen] = field(default_factory=dict)
-    versions: defaultdict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-    messages: dict[UUID, tuple[str, str]] = field(default_factory=dict)
-    persons: dict[tuple[str, str], str] = field(default_factory=dict)
-    events: int = 0
-
-    def see_status(self, seen: StatusSeen) -> None:
-        """Take a status event in: as a reader should, the highest version counts."""
-        self.events += 1
-        self.messages[seen.uid] = seen.message
-        self.persons[seen.message] = seen.person
-        if seen.version not in self.versions[seen.message]:
-            self.versions[seen.message].append(seen.version)
-        last = self.last.get(seen.message)
-        if last is None or seen.version > last.version:
-            self.last[seen.message] = seen
-
-    def see_consent(self, seen: ConsentSeen) -> None:
-        self.events += 1
-        self.consents.add(seen)
-
-    def unsettled(self) -> Iterator[str]:
-        """The published events that are neither settled, nor sent, nor dead-lettered."""
-        for one in self.published:
-            if one.record.kind in ("poison", "reused"):
-                if (one.partition, one.offset) not in self.dead_letters:
-                    yield f"{one.record.kind} {one.record.number}: no dead letter"
-            else:
-                last = self.last.get(one.message)
-                if last is None or not (last.final or last.state == "sent"):
-                    yield f"{one.record.message_id}: {'nothing told' if last is None else f'{last.state} is not final'}"
 
 
 @dataclass(slots=True)
@@ -167,6 +74,10 @@ def draw_up(witnessed: Witnessed, book: Mapping[str, Any], lease: float) -> Acco
             "STOP lost": _lost_stops(witnessed, outs),
             "states that the carrier contradicts": _contradicted(witnessed, requests),
             "requests for another message than their callback says": _crossed(witnessed, requests),
+            "begun while paused": _while_paused(witnessed, requests, lease),
+            "canceled, and not so": _not_canceled(witnessed),
+            "unknown, though a callback proved acceptance": _unheeded(witnessed, requests),
+            "webhooks answered 500": _failed_webhooks(witnessed, book),
             "messages whose events have gaps or lost their order": _out_of_order(witnessed),
         },
     )
@@ -238,6 +149,43 @@ def _after_stop(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOu
     return found
 
 
+def _while_paused(witnessed: Witnessed, requests: Sequence[_Request], lease: float) -> list[str]:
+    """A pause stops every mark that comes after it: what was marked before has begun within a lease."""
+    return [
+        f"{one.published.message_id}: begun {one.row['begun_at'] - pause.begins:.3f} s after"
+        for one in requests
+        for pause in witnessed.pauses
+        if one.published is not None
+        and (one.published.programme.tenant, one.published.programme.name) == (pause.tenant, pause.programme)
+        and pause.begins + lease < one.row["begun_at"] < pause.ends
+    ]
+
+
+def _not_canceled(witnessed: Witnessed) -> list[str]:
+    return [
+        f"{message[1]}: {'nothing told' if last is None else last.state}"
+        for message, last in ((message, witnessed.last.get(message)) for message in sorted(witnessed.canceled))
+        if last is None or last.state != "canceled"
+    ]
+
+
+def _unheeded(witnessed: Witnessed, requests: Sequence[_Request]) -> list[str]:
+    """The web has taken a callback that carries the attempt: it must have told."""
+    proved = {one.uid for one in requests if any(call["http"] in (200, 204) for call in one.row["callbacks"])}
+    return [last.message[1] for last in witnessed.last.values() if last.state == "unknown" and last.uid in proved]
+
+
+def _failed_webhooks(witnessed: Witnessed, book: Mapping[str, Any]) -> list[str]:
+    """A web that can't take a webhook says so with 503; 500 is a fault that nobody has thought of."""
+    callbacks = [
+        f"{'.'.join(witnessed.messages.get(_uid(row['callback']), ('?', '?')))}: its callback"
+        for row in book["requests"]
+        for call in row["callbacks"]
+        if call["http"] == 500
+    ]
+    return callbacks + [f"text {one['sid']}" for one in book["inbound"] if 500 in one["webhooks"]]
+
+
 def _late_stops(witnessed: Witnessed, outs: _OptOuts, lease: float) -> list[str]:
     found = []
     for sent, key in _stops(witnessed):
@@ -256,6 +204,11 @@ def _lost_stops(witnessed: Witnessed, outs: _OptOuts) -> list[str]:
 
     Of one that a START undid before it was in force no event tells: the opt-in's version leaves room for it.
     """
+    began_again: defaultdict[tuple[int, Consent], float] = defaultdict(float)
+    for sent in witnessed.texts:
+        if sent.text.word == "START":
+            again = sent.text.person, sent.text.programme.consent
+            began_again[again] = max(began_again[again], sent.sent_at)
     told = {(seen.person, seen.consent, seen.version) for seen in witnessed.consents}
     undone = {
         (seen.person, seen.consent)
@@ -265,7 +218,9 @@ def _lost_stops(witnessed: Witnessed, outs: _OptOuts) -> list[str]:
     return [
         f"texted at {sent.text.at:.1f} s to {sent.text.programme.name}, answered: {sent.answered_at is not None}"
         for sent, key in _stops(witnessed)
-        if key not in undone and not any(out.ends > sent.sent_at for out in outs.get(key, ()))
+        if key not in undone
+        and began_again[sent.text.person, sent.text.programme.consent] < sent.sent_at
+        and not any(out.ends > sent.sent_at for out in outs.get(key, ()))
     ]
 
 
@@ -312,9 +267,11 @@ def _counts(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) 
     )
     return {
         "events published": len(witnessed.published),
+        "events that the broker never acknowledged": witnessed.unacknowledged,
         "ended as": ", ".join(f"{count} {state}" for state, count in states.most_common()),
         "dead-lettered": f"{len(witnessed.dead_letters)} {dict(Counter(witnessed.dead_letters.values()))}",
-        "unknown, of these accepted": f"{len(unknown)}, {sum(last.uid in at_carrier for last in unknown)}",
+        "unknown": len(unknown),
+        "unknown, and accepted: the carrier's list could have told": sum(last.uid in at_carrier for last in unknown),
         "create requests, accepted": f"{len(requests)}, {sum(one.accepted for one in requests)}",
         "requests whose client was killed before the answer": sum(one.row["ending"] == "left" for one in requests),
         "answers of the gateway's own": sum(one.accepted and one.published is None for one in requests),
@@ -327,5 +284,6 @@ def _counts(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) 
         "STOPs not answered, found in the carrier's list": sum(
             sent.answered_at is None and bool(outs.get(key)) for sent, key in _stops(witnessed)
         ),
+        "programmes paused, messages canceled": f"{len(witnessed.pauses)}, {len(witnessed.canceled)}",
         "events read from the topics": witnessed.events,
     }

@@ -20,12 +20,12 @@ import psutil
 from gateway.simulator.http_client import HttpClient, NoAnswer
 from tests.support import until
 
-__all__ = ["Family", "Member", "environment_of"]
+__all__ = ["ROOT", "Family", "Member", "environment_of"]
 
-_ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[2]
 _PR_SET_PDEATHSIG: Final = 1
 _START_SECONDS: Final = 120.0  # a limit for a machine that is busy: 2 to 5 are usual
-_STARTS_AGAIN: Final = 10
+_STARTS_AGAIN: Final = 200
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -47,7 +47,7 @@ class Family:
         self._output = self._output or self.log.open("ab")
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "gateway", "run", "--role", self.role, "--workers", str(len(self.members))],
-            cwd=_ROOT,
+            cwd=ROOT,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

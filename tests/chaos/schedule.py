@@ -1,4 +1,4 @@
-"""What will happen, drawn from a seed before anything starts: who is texted what, who texts back, and which process is hurt when."""
+"""What will happen, drawn from a seed before anything starts: who is texted what, and who texts back."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
-__all__ = ["FAMILIES", "PROGRAMMES", "Fault", "FaultKind", "Outgoing", "PersonText", "Programme", "Schedule", "number_of"]
+from tests.chaos.faults import Fault, draw_faults
 
-FaultKind = Literal["kill", "kill_family", "freeze", "cut_sessions", "crash_postgres"]
+__all__ = ["PROGRAMMES", "SHORT_MINUTES", "Outgoing", "PersonText", "Programme", "Schedule", "number_of", "reference"]
+
 OutgoingKind = Literal["message", "repeat", "reused", "poison"]
 Word = Literal["STOP", "START", "HELP"]
 
-#: How many processes of each role there are, beside the supervisor of each role.
-FAMILIES: Final[Mapping[str, int]] = {"worker": 3, "web": 2, "relay": 2, "sweep": 1}
-
-MESSAGES: Final = 3_400
+#: The load of the short form, of the test: at least 3,400 messages.
+SHORT_MINUTES: Final = 1.2
 PER_SECOND: Final = 38.0
 PER_SECOND_THEN: Final = 15.0  # while the last faults happen, which take their time on a machine that is busy
-LOAD_SECONDS: Final = 62.0
+_ROUND_OF_TEXTS: Final = 60.0  # seconds in which so many people text as are drawn below
 _BURST: Final = 80
 _BURST_BEFORE: Final = 0.12  # seconds before a fault: its requests are under way then
 _AREAS: Final = ("202", "212", "310", "415", "617")  # NXX-555-01xx: a hundred numbers set aside for fiction in each
@@ -51,19 +50,6 @@ PROGRAMMES: Final = (
     Programme("lantern", "orders", "service", "+14155550111", "north", "programme", range(320)),
     Programme("ferry", "crossings", "service", "+12125550120", "south", "tenant", range(160, 480)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something is hurt ``at`` so many seconds of load; what is not up then is waited for.
-
-    ``target`` is a process (``worker-1``), a role whose supervisor is meant, or "" for PostgreSQL.
-    """
-
-    number: int
-    at: float
-    kind: FaultKind
-    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +95,17 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class PersonText:
-    """A person texts one of our senders, at so many seconds of load."""
+    """A person texts one of our senders, at so many seconds of load.
+
+    Its webhook is ``lost``, or posted, then posted again ``repeated_after`` so many seconds.
+    """
 
     at: float
     person: int
     programme: Programme
     word: Word
+    lost: bool = False
+    repeated_after: float | None = None
 
 
 def number_of(person: int) -> str:
@@ -128,49 +119,61 @@ def reference(tenant: str, person: int) -> str:
 
 
 class Schedule:
-    """All that is drawn from one seed. Two schedules of the same seed are equal, whatever the machine does."""
+    """All that is drawn from one seed. Two schedules of the same seed and length are equal, whatever the machine does."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, minutes: float = SHORT_MINUTES) -> None:
         self.seed = seed
+        self.seconds = minutes * 60
+
+    @property
+    def messages(self) -> int:
+        """How many records are published at least."""
+        return int(self.seconds * PER_SECOND)
 
     def _chance(self, name: str) -> random.Random:
         return random.Random(f"{self.seed}:{name}")
 
     @cached_property
     def faults(self) -> tuple[Fault, ...]:
-        """Every process is hurt in turn, those that send most often; PostgreSQL crashes once, late."""
-        chance = self._chance("faults")
-        hurts: list[tuple[FaultKind, str]] = [("cut_sessions", ""), ("cut_sessions", "")]
-        for role, kills, freezes in (("worker", 5, 4), ("web", 3, 1), ("relay", 2, 1), ("sweep", 1, 1)):
-            hurts += [("kill", name) for name in _turns(chance, role, kills)]
-            hurts += [("freeze", name) for name in _turns(chance, role, freezes)]
-        hurts += [("kill_family", role) for role in ("worker", "web", "relay")]
-        chance.shuffle(hurts)
-        hurts.insert(len(hurts) - 4, ("crash_postgres", ""))
-        step = (LOAD_SECONDS - 8) / len(hurts)
-        return tuple(
-            Fault(number, round(4 + (number - 1 + chance.random() * 0.8) * step, 2), kind, target)
-            for number, (kind, target) in enumerate(hurts, start=1)
-        )
+        """The faults in the order of their moments."""
+        return draw_faults(self.seed, self.seconds)
 
     @cached_property
     def texts(self) -> tuple[PersonText, ...]:
-        """Who texts what: a third of all people STOP, some of these twice, some START again later; a few ask for HELP."""
+        """Who texts what: a good fifth of all people STOP in a round, some of these twice, some START later; a few ask for HELP.
+
+        Of some the webhook is lost, or repeated late. Whose STOP is lost does not text again.
+        """
         chance = self._chance("texts")
         texts: list[PersonText] = []
-        for programme in PROGRAMMES:
-            for person in programme.people:
-                drawn = chance.random()
-                at = chance.uniform(3, LOAD_SECONDS - 4)
-                if drawn < 0.22:
-                    texts.append(PersonText(at, person, programme, "STOP"))
-                    if drawn < 0.05:
-                        texts.append(PersonText(at + chance.uniform(0.05, 3), person, programme, "STOP"))
-                    elif drawn < 0.10 and at < LOAD_SECONDS / 2:
-                        texts.append(PersonText(at + chance.uniform(9, 14), person, programme, "START"))
-                elif drawn < 0.25:
-                    texts.append(PersonText(at, person, programme, "HELP"))
+        settled: set[tuple[str, int]] = set()
+        for number in range(max(1, round(self.seconds / _ROUND_OF_TEXTS))):
+            begins = number * _ROUND_OF_TEXTS
+            last = min(begins + _ROUND_OF_TEXTS, self.seconds - 4)
+            for programme in PROGRAMMES:
+                for person in programme.people:
+                    if (programme.name, person) not in settled:
+                        one = list(self._person(chance, person, programme, begins + 3, last))
+                        texts += one
+                        settled.update((programme.name, person) for text in one if text.lost)
         return tuple(sorted(texts, key=lambda text: text.at))
+
+    def _person(
+        self, chance: random.Random, person: int, programme: Programme, first: float, last: float
+    ) -> Iterator[PersonText]:
+        """What one person texts in a round."""
+        drawn, at = chance.random(), chance.uniform(first, last)
+        if drawn < 0.02:
+            yield PersonText(at, person, programme, "STOP", lost=True)
+        elif drawn < 0.22:
+            again = chance.uniform(0.1, 5) if drawn < 0.06 else chance.uniform(15, 18) if drawn >= 0.20 else None
+            yield PersonText(at, person, programme, "STOP", repeated_after=again)
+            if 0.05 <= drawn < 0.08:
+                yield PersonText(at + chance.uniform(0.05, 3), person, programme, "STOP")
+            elif drawn >= 0.14 and at + 14 < self.seconds - 4:
+                yield PersonText(at + chance.uniform(9, 14), person, programme, "START")
+        elif drawn < 0.25:
+            yield PersonText(at, person, programme, "HELP")
 
     def outgoing(self) -> Iterator[tuple[float, Outgoing]]:
         """The records with the seconds of load at which they are due, without end: they go on until the last fault is over.
@@ -197,10 +200,10 @@ class Schedule:
 
     def _moments(self) -> Iterator[float]:
         """When something is published: steadily, and a burst before each fault that may find requests under way."""
-        bursts = [fault.at - _BURST_BEFORE for fault in self.faults if fault.target.startswith("worker") or not fault.target]
+        bursts = [fault.at - _BURST_BEFORE for fault in self.faults if fault.needs_requests]
         at = 0.0
         while True:
-            at += 1 / (PER_SECOND if at < LOAD_SECONDS else PER_SECOND_THEN)
+            at += 1 / (PER_SECOND if at < self.seconds else PER_SECOND_THEN)
             while bursts and bursts[0] <= at:
                 yield from [bursts.pop(0)] * _BURST
             yield at
@@ -209,9 +212,3 @@ class Schedule:
 def _kind(chance: random.Random, earlier: list[Outgoing]) -> OutgoingKind:
     shares: Mapping[OutgoingKind, float] = {"message": 97, "repeat": 1.5, "reused": 0.5, "poison": 1}
     return chance.choices(list(shares), list(shares.values()))[0] if len(earlier) > 100 else "message"
-
-
-def _turns(chance: random.Random, role: str, count: int) -> list[str]:
-    """``count`` processes of a role, each as often as the others."""
-    order = chance.sample([f"{role}-{number + 1}" for number in range(FAMILIES[role])], FAMILIES[role])
-    return [order[place % len(order)] for place in range(count)]

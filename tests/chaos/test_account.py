@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
 
-from tests.chaos.account import ConsentSeen, Published, StatusSeen, TextSent, Witnessed, draw_up
-from tests.chaos.schedule import PROGRAMMES, Outgoing, PersonText, Schedule, number_of
+from tests.chaos.account import draw_up
+from tests.chaos.faults import FaultKind
+from tests.chaos.schedule import PROGRAMMES, SHORT_MINUTES, Outgoing, PersonText, Schedule, number_of
+from tests.chaos.witnessed import ConsentSeen, Pause, Published, StatusSeen, TextSent, Witnessed
 
 OFFERS = PROGRAMMES[0]
 LEASE = 4.0
@@ -30,6 +32,7 @@ def request(record: Outgoing, begun_at: float, *, of: int | None = None, state: 
         "begun_at": begun_at,
         "accepted_at": begun_at if accepted else None,
         "ending": "answered",
+        "callbacks": [{"status": "delivered", "http": 204}] if accepted and state == "delivered" else [],
         "state": state if accepted else None,
     }
 
@@ -56,7 +59,10 @@ def in_order() -> tuple[Witnessed, Book]:
     consent(witnessed, 1, 1, "in", 1)
     consent(witnessed, 1, 2, "out", 20.5)
     witnessed.texts.append(TextSent(PersonText(20, 1, OFFERS, "STOP"), 20, 20.6))
-    return witnessed, {"requests": [request(records[0], 10.0), request(records[1], 15.0, accepted=False)]}
+    witnessed.pauses.append(Pause(OFFERS.tenant, OFFERS.name, 30, 40))
+    witnessed.canceled.add(("lantern", "m-4"))
+    tell(witnessed, Outgoing(4, "message", PROGRAMMES[1], 3), "accepted", "canceled")
+    return witnessed, {"requests": [request(records[0], 10.0), request(records[1], 15.0, accepted=False)], "inbound": []}
 
 
 def test_what_is_in_order_breaks_no_promise() -> None:
@@ -109,6 +115,27 @@ def swap_versions(witnessed: Witnessed, book: Book) -> None:
     witnessed.versions["lantern", "m-1"].reverse()
 
 
+def begin_while_paused(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][0]["begun_at"] = 34.1
+
+
+def forget_a_cancel(witnessed: Witnessed, book: Book) -> None:
+    tell(witnessed, Outgoing(4, "message", PROGRAMMES[1], 3), "accepted", "canceled", "delivered")
+
+
+def not_heed_a_callback(witnessed: Witnessed, book: Book) -> None:
+    witnessed.last.clear()
+    tell(witnessed, witnessed.published[0].record, "accepted", "unknown")
+
+
+def fail_a_callback(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][0]["callbacks"].append({"status": "sent", "http": 500})
+
+
+def fail_a_text(witnessed: Witnessed, book: Book) -> None:
+    book["inbound"].append({"sid": "SM1", "webhooks": [503, 500]})
+
+
 @pytest.mark.parametrize(
     "break_it, promise",
     [
@@ -120,6 +147,11 @@ def swap_versions(witnessed: Witnessed, book: Book) -> None:
         (lose_a_stop, "STOP lost"),
         (send_what_was_blocked, "states that the carrier contradicts"),
         (name_another_message, "requests for another message than their callback says"),
+        (begin_while_paused, "begun while paused"),
+        (forget_a_cancel, "canceled, and not so"),
+        (not_heed_a_callback, "unknown, though a callback proved acceptance"),
+        (fail_a_callback, "webhooks answered 500"),
+        (fail_a_text, "webhooks answered 500"),
         (lose_a_version, "messages whose events have gaps or lost their order"),
         (swap_versions, "messages whose events have gaps or lost their order"),
     ],
@@ -137,15 +169,32 @@ def test_a_request_after_a_start_is_no_fault() -> None:
     assert draw_up(witnessed, book, LEASE).broken() == {}
 
 
+def test_a_request_within_a_lease_of_a_pause_or_of_another_programme_is_no_fault() -> None:
+    witnessed, book = in_order()
+    witnessed.pauses[:] = [Pause(OFFERS.tenant, OFFERS.name, 7, 14), Pause(OFFERS.tenant, PROGRAMMES[1].name, 1, 20)]
+    assert draw_up(witnessed, book, LEASE).broken() == {}
+
+
+def test_a_stop_that_nobody_was_told_of_may_be_undone_by_a_later_start() -> None:
+    witnessed, book = in_order()
+    lose_a_stop(witnessed, book)
+    witnessed.texts.append(TextSent(PersonText(40, 1, PROGRAMMES[1], "START"), 40, 41))
+    assert draw_up(witnessed, book, LEASE).broken() == {}
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_a_seed_gives_the_same_schedule_each_time(seed: int) -> None:
-    one, other = Schedule(seed), Schedule(seed)
+@pytest.mark.parametrize("minutes, faults", [(SHORT_MINUTES, 30), (4.5, 60)])
+def test_a_seed_gives_the_same_schedule_each_time(seed: int, minutes: float, faults: int) -> None:
+    one, other = Schedule(seed, minutes), Schedule(seed, minutes)
     assert one.faults == other.faults
     assert one.texts == other.texts
     first, again = one.outgoing(), other.outgoing()
     assert [next(first) for _ in range(4000)] == [next(again) for _ in range(4000)]
-    kinds: Mapping[str, int] = {
-        kind: sum(fault.kind == kind for fault in one.faults) for kind in ("kill", "freeze", "kill_family")
-    }
-    assert sum(kinds.values()) >= 20
-    assert len({fault.target for fault in one.faults}) >= 9
+    assert len(one.faults) >= faults
+    assert set(get_args(FaultKind)) - {fault.kind for fault in one.faults} <= {"lock_tables", "use_up_sessions"}
+    assert (one.faults[-1].kind, one.faults[-1].target) == ("kill_family", "web")
+    assert all(text.at < one.faults[-1].at for text in one.texts if text.lost), "the last start of the web finds them"
+
+
+def test_the_full_form_is_ten_thousand_messages() -> None:
+    assert Schedule(1, 4.5).messages >= 10_000

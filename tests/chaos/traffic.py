@@ -11,10 +11,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from gateway.simulator.process import CarrierProcess
-from tests.chaos.account import ConsentSeen, Published, StatusSeen, TextSent, Witnessed
-from tests.chaos.schedule import MESSAGES, PersonText, Schedule, number_of, reference
+from tests.chaos.schedule import Outgoing, PersonText, Schedule, number_of, reference
+from tests.chaos.witnessed import ConsentSeen, Published, StatusSeen, TextSent, Witnessed
 from tests.support import until
 
 __all__ = ["People", "Producer", "TopicReader"]
@@ -25,6 +26,10 @@ _HEADERS: Final = [
     ("ce_type", b"sms.outbound.message.v1"),
     ("content-type", b"application/json"),
 ]
+
+
+_PATIENCE_MS: Final = 120_000
+_SILENT: Final = 10.0  # seconds after which a reader is made anew
 
 
 class Producer:
@@ -39,19 +44,30 @@ class Producer:
     async def run(self, began: float) -> None:
         """``began`` is the moment of load 0, on the monotonic clock."""
         opted_in_at = (datetime.now(UTC) - timedelta(days=30)).isoformat(timespec="seconds")
-        async with AIOKafkaProducer(bootstrap_servers=self._servers, acks="all", enable_idempotence=False) as producer:
-            acknowledged: list[tuple[Any, Any]] = []
+        async with AIOKafkaProducer(
+            bootstrap_servers=self._servers, acks="all", enable_idempotence=False, request_timeout_ms=_PATIENCE_MS
+        ) as producer:
+            waiting: set[asyncio.Task[None]] = set()
             for at, record in self._schedule.outgoing():
-                if self.enough.is_set() and record.number > MESSAGES:
+                if self.enough.is_set() and record.number > self._schedule.messages:
                     break
                 await asyncio.sleep(max(0.0, began + at - time.monotonic()))
                 key = reference(record.programme.tenant, record.person).encode()
                 headers = [*_HEADERS, ("ce_id", f"{record.number}".encode())]
                 sent = await producer.send("sms.outbound.v1", record.value(opted_in_at), key=key, headers=headers)
-                acknowledged.append((record, sent))
-            for record, sent in acknowledged:
-                place = await sent
-                self._witnessed.published.append(Published(record, place.partition, place.offset))
+                task = asyncio.create_task(self._acknowledged(record, sent))
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)
+            await asyncio.gather(*waiting)
+
+    async def _acknowledged(self, record: Outgoing, sent: Any) -> None:
+        """What the broker has not acknowledged is not asked for: the gateway may have it, or not."""
+        try:
+            place = await sent
+        except KafkaError:
+            self._witnessed.unacknowledged += 1
+        else:
+            self._witnessed.published.append(Published(record, place.partition, place.offset))
 
 
 class People:
@@ -72,11 +88,18 @@ class People:
 
     async def _text(self, text: PersonText) -> None:
         sent_at = time.time()
-        order = {"from": number_of(text.person), "to": text.programme.sender, "body": text.word}
-        result = await self._carrier.post("/inbound", {**order, "account": self._accounts[text.programme.account]})
-        last = result["webhooks"][-1]
-        answered_at = last["at"] + last["ms"] / 1000 if last["status"] == 200 else None
-        self._witnessed.texts.append(TextSent(text, sent_at, answered_at, last["attempts"]))
+        order: dict[str, Any] = {"from": number_of(text.person), "to": text.programme.sender, "body": text.word}
+        order["account"] = self._accounts[text.programme.account]
+        result = await self._carrier.post("/inbound", {**order, "deliver": not text.lost})
+        answered_at, attempts = None, 0
+        if result["webhooks"]:
+            last = result["webhooks"][-1]
+            attempts = last["attempts"]
+            answered_at = last["at"] + last["ms"] / 1000 if last["status"] == 200 else None
+        self._witnessed.texts.append(TextSent(text, sent_at, answered_at, attempts))
+        if text.repeated_after is not None:
+            await asyncio.sleep(text.repeated_after)
+            await self._carrier.post("/inbound", {"sid": result["sid"], "repeat": 1})
 
 
 class TopicReader:
@@ -85,32 +108,57 @@ class TopicReader:
     _TOPICS: Final = ("sms.status.v1", "sms.consent.v1", "sms.outbound.dlq.v1", "sms.inbound.v1")
 
     def __init__(self, servers: str, witnessed: Witnessed) -> None:
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False)
+        self._servers = servers
         self._witnessed = witnessed
-
-    async def start(self) -> None:
-        await self._consumer.start()
-        await self._consumer.topics()
-        places = []
-        for topic in self._TOPICS:
-            partitions = await until(partial(self._consumer.partitions_for_topic, topic), 10, f"topic {topic} is there")
-            places += [TopicPartition(topic, partition) for partition in partitions]
-        self._consumer.assign(places)
+        self._next: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A client that the broker has failed, or that hears nothing for a while, is made anew and goes on where it was."""
         while True:
-            for place, records in (await self._consumer.getmany(timeout_ms=200, max_records=2000)).items():
-                for record in records:
-                    self._take(place.topic, record)
+            try:
+                await self._read(await self._connect())
+            except (KafkaError, AssertionError):
+                await asyncio.sleep(0.5)
+            finally:
+                consumer, self._consumer = self._consumer, None
+                if consumer is not None:
+                    await consumer.stop()
 
-    async def stop(self) -> None:
-        await self._consumer.stop()
+    async def _connect(self) -> AIOKafkaConsumer:
+        self._consumer = consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers, auto_offset_reset="earliest", enable_auto_commit=False
+        )
+        await consumer.start()
+        await consumer.topics()
+        places = []
+        for topic in self._TOPICS:
+            partitions = await until(partial(consumer.partitions_for_topic, topic), 10, f"topic {topic} is there")
+            places += [TopicPartition(topic, partition) for partition in partitions]
+        consumer.assign(places)
+        for place in places:
+            consumer.seek(place, self._next.get(place, 0))
+        return consumer
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        heard = time.monotonic()
+        while time.monotonic() - heard < _SILENT:
+            for place, records in (await consumer.getmany(timeout_ms=200, max_records=2000)).items():
+                heard = time.monotonic()
+                for record in records:
+                    self._next[place] = record.offset + 1
+                    self._take(place.topic, record)
 
     async def at_the_end(self) -> bool:
         """Whether everything that stood in the topics when this was asked has been read."""
-        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
-        return all([await self._consumer.position(place) >= end for place, end in ends.items()])
+        consumer = self._consumer
+        if consumer is None or not consumer.assignment():
+            return False
+        try:
+            ends = await consumer.end_offsets(list(consumer.assignment()))
+            return all([await consumer.position(place) >= end for place, end in ends.items()])
+        except KafkaError:
+            return False
 
     def _take(self, topic: str, record: Any) -> None:
         data = json.loads(record.value)

@@ -1,0 +1,76 @@
+"""An operator at the command line: pauses a programme, cancels messages of it that wait, and resumes it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from tests.chaos.processes import ROOT
+from tests.chaos.witnessed import Pause, Witnessed
+from tests.support import until
+
+__all__ = ["Operator"]
+
+_CANCELS: Final = 2
+_LIMIT: Final = 120.0  # a limit for a machine that is busy, and a PostgreSQL that is away
+
+
+class Operator:
+    """Commands in an environment of the gateway's; what they are told goes into the account."""
+
+    def __init__(self, environment: Mapping[str, str], witnessed: Witnessed) -> None:
+        self._environment = dict(environment)
+        self._witnessed = witnessed
+
+    async def pause(self, target: str, seconds: float) -> str:
+        """Pause ``tenant/programme`` for so many seconds, and cancel some of what is published for it meanwhile."""
+        tenant, _, programme = target.partition("/")
+        await self._insist("pause", "--tenant", tenant, "--programme", programme)
+        began, at = time.monotonic(), time.time()
+        published = len(self._witnessed.published)
+        canceled = asked = 0
+        while canceled < _CANCELS and time.monotonic() - began < seconds:
+            message_id = self._waiting(target, published, asked)
+            if message_id is None:
+                await asyncio.sleep(0.2)
+                continue
+            asked += 1
+            if await self._run("cancel", "--tenant", tenant, message_id) == 0:  # else it is blocked, or not taken in yet
+                self._witnessed.canceled.add((tenant, message_id))
+                canceled += 1
+        await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+        self._witnessed.pauses.append(Pause(tenant, programme, at, time.time()))
+        await self._insist("resume", "--tenant", tenant, "--programme", programme)
+        return f"paused for {time.monotonic() - began:.1f} s, {canceled} messages canceled"
+
+    def _waiting(self, target: str, past: int, skip: int) -> str | None:
+        """A message of the programme that was published since."""
+        found = [
+            one.record.message_id
+            for one in self._witnessed.published[past:]
+            if one.record.kind == "message" and f"{one.record.programme.tenant}/{one.record.programme.name}" == target
+        ]
+        return found[skip] if len(found) > skip else None
+
+    async def _insist(self, *command: str) -> None:
+        async def done() -> bool:
+            return await self._run(*command) == 0
+
+        await until(done, _LIMIT, f"gateway {command[0]} is done", every=0.5)
+
+    async def _run(self, *command: str) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            *command,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait()

@@ -1,0 +1,125 @@
+"""One run from its start to its account: publish, text and hurt as the schedule says, wait until nothing is left, draw up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.account import Account
+from tests.chaos.faults import Fault
+from tests.chaos.hurting import Hurting, Outcome
+from tests.chaos.ledgers import draw_up_all
+from tests.chaos.operator import Operator
+from tests.chaos.schedule import Schedule
+from tests.chaos.traffic import People, Producer, TopicReader
+from tests.chaos.witnessed import Witnessed
+from tests.chaos.world import ACCOUNTS, World, open_world
+from tests.support import until
+
+__all__ = ["Played", "Progress", "play"]
+
+_SETTLE_SECONDS: Final = 240.0  # a limit for a machine that is busy: 20 to 40 are usual
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is, for whoever shows it; ``say`` is called with a line about what has happened."""
+
+    say: Callable[[str], None]
+    phase: str = "starting"
+    published: int = 0
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A run that is over. ``seconds`` is how long it took, with its start and its end."""
+
+    seed: int
+    seconds: float
+    outcomes: dict[Fault, Outcome]
+    account: Account
+
+    @property
+    def played(self) -> int:
+        """How many faults there were."""
+        return sum(outcome.played for outcome in self.outcomes.values())
+
+    @property
+    def not_played(self) -> dict[str, str]:
+        """The kinds of faults that could not be played here, and why."""
+        return {fault.kind: outcome.seen for fault, outcome in self.outcomes.items() if not outcome.played}
+
+
+async def play(schedule: Schedule, folder: Path, progress: Progress) -> Played:
+    """Play a schedule; ``folder`` takes keys, policies and logs."""
+    began = time.monotonic()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients are hurt too, and go on
+    witnessed = Witnessed()
+    async with open_world(folder, schedule.seed) as world:
+        progress.say(f"everything is up after {time.monotonic() - began:.0f} s; the broker: {world.broker.name}")
+        outcomes = await _load(world, schedule, witnessed, progress)
+        progress.phase = "drawing up the account"
+        account = await draw_up_all(world, witnessed, outcomes)
+    return Played(schedule.seed, time.monotonic() - began, outcomes, account)
+
+
+async def _load(world: World, schedule: Schedule, witnessed: Witnessed, progress: Progress) -> dict[Fault, Outcome]:
+    reader = TopicReader(world.broker.direct, witnessed)
+    producer = Producer(world.broker.direct, schedule, witnessed)
+    people = People(world.carrier, schedule, witnessed, ACCOUNTS)
+    hurting = Hurting(world, Operator(world.environment, witnessed))
+    reading = asyncio.create_task(reader.run())
+    showing = asyncio.create_task(_count(witnessed, progress))
+    try:
+        progress.phase = "under fire"
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as load:
+            load.create_task(producer.run(began))
+            load.create_task(people.run(began))
+            outcomes = await _hurt(hurting, schedule, began, progress)
+            producer.enough.set()
+            progress.say(f"the last fault is over {time.monotonic() - began:.0f} s after the first message")
+        over = time.monotonic()
+        progress.phase = "settling"
+        try:
+            await until(lambda: not any(witnessed.unsettled()), _SETTLE_SECONDS, "every event is settled", every=0.25)
+            await until(world.settled, 60, "nothing is left to do", every=0.25)
+            await until(reader.at_the_end, 60, "the topics are read", every=0.25)
+        except AssertionError as limit:
+            progress.say(str(limit))  # the account says what is missing
+        else:
+            progress.say(f"all is settled {time.monotonic() - over:.0f} s after the last message")
+        return outcomes
+    finally:
+        for task in (reading, showing):
+            task.cancel()
+        await asyncio.gather(reading, showing, return_exceptions=True)
+
+
+async def _count(witnessed: Witnessed, progress: Progress) -> None:
+    while True:
+        progress.published = len(witnessed.published)
+        await asyncio.sleep(0.5)
+
+
+async def _hurt(hurting: Hurting, schedule: Schedule, began: float, progress: Progress) -> dict[Fault, Outcome]:
+    """Each fault at its time; one to a process that is not up yet waits for it, and the load goes on meanwhile."""
+    outcomes: dict[Fault, Outcome] = {}
+
+    async def one(fault: Fault) -> None:
+        await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+        outcome = await hurting.hurt(fault)
+        outcomes[fault] = outcome
+        progress.faults += outcome.played
+        progress.say(f"{fault.number:>3}  {fault.at:6.1f} s  {fault.kind:<15}  {fault.target:<15}  {outcome.seen}")
+
+    async with asyncio.TaskGroup() as faults:
+        for fault in schedule.faults:
+            faults.create_task(one(fault))
+    return dict(sorted(outcomes.items(), key=lambda item: item[0].number))
