@@ -164,7 +164,7 @@ def _refuse_port_in_use(host: str, port: int) -> None:
 
 
 async def _make_topics(settings: Settings, servers: str) -> None:
-    await apply(BrokerAddress(servers), topics_wanted(settings))
+    await apply(BrokerAddress(servers), topics_wanted(settings, load_policies(settings.policies_directory)))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.app.process import Role
-from gateway.app.wiring import broker_address, topics_wanted
+from gateway.app.wiring import broker_address, input_topics, topics_wanted
 from gateway.bus.topics import TopicFacts, describe
 from gateway.domain.errors import GatewayError
+from gateway.domain.policy import Policies, load_policies
 from gateway.settings import Settings
 from gateway.store.migrate import pending
 
 __all__ = ["NotReady", "check_servers"]
 
 _DAY_MS: Final = 24 * 3600 * 1000
+_MOST_NAMED: Final = 5
 
 
 class NotReady(GatewayError):
@@ -31,27 +33,41 @@ async def check_servers(settings: Settings, role: Role) -> list[str]:
             raise NotReady(f"the database lacks {', '.join(missing)}: run `gateway migrate`")
     if role not in ("all", "worker", "relay"):
         return []
+    policies = load_policies(settings.policies_directory)
+    warnings = [] if role == "relay" else _unbound(policies, settings.kafka.topics.outbound)
     if settings.kafka.servers is None:
-        return ["the embedded broker keeps no record past its end and does not enforce retention: it is not checked"]
-    return await _check_topics(settings)
+        return [*warnings, "the embedded broker keeps no record past its end and does not enforce retention: it is not checked"]
+    return [*warnings, *await _check_topics(settings, policies)]
 
 
-async def _check_topics(settings: Settings) -> list[str]:
-    names = [spec.name for spec in topics_wanted(settings)]
+def _unbound(policies: Policies, shared: str) -> list[str]:
+    """One line on the tenants that anybody may publish as."""
+    anybody = [policy.tenant for policy in policies if policy.publishers is None]
+    if not anybody or policies.owners(shared):
+        return []
+    named = ", ".join(anybody[:_MOST_NAMED]) + (f" and {len(anybody) - _MOST_NAMED} more" if len(anybody) > _MOST_NAMED else "")
+    return [f"whoever may write to the topic {shared} may publish as {named}: no policy of theirs names publishers"]
+
+
+async def _check_topics(settings: Settings, policies: Policies) -> list[str]:
+    names = [spec.name for spec in topics_wanted(settings, policies)]
     there = await describe(broker_address(settings), names)
     absent = [name for name in names if name not in there]
     if absent:
         raise NotReady(f"Kafka has no topic {', '.join(absent)}: run `gateway topics apply`")
-    outbound = there[settings.kafka.topics.outbound]
-    longest = outbound.longest_ms
-    window = settings.message_id_window_days
+    for topic in input_topics(settings, policies):
+        _check_retention(there[topic], settings.message_id_window_days)
+    return [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
+
+
+def _check_retention(topic: TopicFacts, window: int) -> None:
+    longest = topic.longest_ms
     if longest is None or longest > window * _DAY_MS:
         kept = "for ever" if longest is None else f"up to {longest / _DAY_MS:.3g} days (retention.ms and segment.ms)"
         raise NotReady(
-            f"the topic {outbound.name} keeps records {kept}, longer than message ids are remembered"
+            f"the topic {topic.name} keeps records {kept}, longer than message ids are remembered"
             f" (message_id_window_days, {window}): a record read again could be sent twice; run `gateway topics apply`"
         )
-    return [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
 
 
 def _at_risk(facts: TopicFacts) -> str:

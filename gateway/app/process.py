@@ -8,10 +8,10 @@ import gc
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
-from gateway.app.wiring import Parts, broker_address, open_parts
+from gateway.app.wiring import Parts, broker_address, input_topics, open_parts
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap
@@ -67,14 +67,15 @@ class _Process:
         if self._has("worker") or self._has("web"):
             self._run("catch-up", self._keep_caught_up())
         if dispatch is not None:
-            source = await self._source()
-            intake = self._parts.intake(source, dispatch)
-            self._ends.append(source.stop)
+            sources = {topic: await self._source(topic) for topic in input_topics(self._settings, self._parts.policies)}
+            intakes = [self._parts.intake(source, dispatch) for source in sources.values()]
+            self._ends += [source.stop for source in sources.values()]
             self._ends.append(lambda: dispatch.stop(self._settings.drain_seconds))
             self._run("dispatch", dispatch.run())
-            self._run("intake", intake.run())
-            self._ends.append(_calling(intake.stop))
-            self._run("lag", self._tell_lag(source))
+            for intake in intakes:
+                self._run("intake", intake.run())
+                self._ends.append(_calling(intake.stop))
+            self._run("lag", self._tell_lag(sources))
         if self._has("relay"):
             publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
             await publisher.start()
@@ -93,7 +94,9 @@ class _Process:
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
 
-    async def _source(self) -> RecordSource:
+    async def _source(self, topic: str) -> RecordSource:
+        """A reader of one topic. Each has a consumer group of its own: a rebalance of one topic leaves the others alone."""
+
         async def on_gap(gap: Gap) -> None:
             count = gap.next_offset - gap.first_offset
             log.error("records were not read", why=gap.why, partition=gap.partition, first=gap.first_offset, count=max(count, 0))
@@ -103,25 +106,26 @@ class _Process:
                 self._parts.metrics.consumer_lost_records_total.inc(count)
 
         kafka = self._settings.kafka
+        shared = topic == kafka.topics.outbound
         source = RecordSource(
             broker_address(self._settings),
-            kafka.topics.outbound,
-            kafka.group,
+            topic,
+            kafka.group if shared else f"{kafka.group}.{topic}",
             on_gap=on_gap,
             session_timeout=kafka.session_seconds,
         )
         await source.start()
-        self._checks.append(Check("kafka", source.check))
+        self._checks.append(Check("kafka" if shared else f"kafka {topic}", source.check))
         return source
 
-    async def _tell_lag(self, source: RecordSource) -> None:
-        shown: set[int] = set()
+    async def _tell_lag(self, sources: Mapping[str, RecordSource]) -> None:
+        shown: set[tuple[str, int]] = set()
         while True:
-            lag = source.lag()
-            for partition, records in lag.items():
-                self._parts.metrics.consumer_lag_records.labels(partition=str(partition)).set(records)
-            for partition in shown - set(lag):  # it is another member's now, who tells
-                self._parts.metrics.consumer_lag_records.remove(str(partition))
+            lag = {(topic, partition): many for topic, source in sources.items() for partition, many in source.lag().items()}
+            for (topic, partition), records in lag.items():
+                self._parts.metrics.consumer_lag_records.labels(topic=topic, partition=str(partition)).set(records)
+            for topic, partition in shown - set(lag):  # it is another member's now, who tells
+                self._parts.metrics.consumer_lag_records.remove(topic, str(partition))
             shown = set(lag)
             await asyncio.sleep(1)
 

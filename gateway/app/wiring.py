@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,8 +20,9 @@ from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import TopicSpec
 from gateway.crypto.keyring import KeyRing
 from gateway.crypto.sealing import Sealer
+from gateway.crypto.signing import verified
 from gateway.crypto.subjects import Subjects
-from gateway.crypto.tokens import AttemptTokens
+from gateway.crypto.tokens import AttemptTokens, ReplayTokens
 from gateway.domain.changes import Horizons
 from gateway.domain.decide import decide
 from gateway.domain.errors import SettingsError
@@ -35,10 +36,13 @@ from gateway.flow.dispatch import Contents, Dispatch, Gate, Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.intake import Intake, Kind, Source
 from gateway.flow.leading import Leading
+from gateway.flow.letters import Letters
 from gateway.flow.operate import Operate
 from gateway.flow.pacing import Pacing
+from gateway.flow.publishers import PublisherCheck
 from gateway.flow.receipts import Receipts
 from gateway.flow.relay import Publisher, Relay, Topics
+from gateway.flow.replaying import LetterPublisher, Replaying
 from gateway.flow.replies import Replies
 from gateway.flow.requests import ConsentRequests
 from gateway.flow.requests import Source as AskedBy
@@ -55,6 +59,7 @@ from gateway.store.database import Database
 from gateway.store.dispatch import Claims
 from gateway.store.intake import Admission
 from gateway.store.ledger import Ledger
+from gateway.store.letters import DeadLetters
 from gateway.store.outbox import Outbox
 from gateway.store.watch import Watch
 from gateway.telemetry import Metrics
@@ -62,7 +67,7 @@ from gateway.telemetry import Metrics
 if TYPE_CHECKING:
     from gateway.providers.twilio import Twilio
 
-__all__ = ["Parts", "broker_address", "open_parts", "topics_wanted"]
+__all__ = ["Parts", "broker_address", "input_topics", "open_parts", "topics_wanted"]
 
 _DAY_MS = 24 * 3600 * 1000
 
@@ -85,12 +90,25 @@ def broker_address(settings: Settings) -> BrokerAddress:
     )
 
 
-def topics_wanted(settings: Settings, *, partitions: int = 6) -> list[TopicSpec]:
-    """The topics as they should be. A record of the input topic must be gone before its message id is forgotten."""
+def input_topics(settings: Settings, policies: Policies) -> tuple[str, ...]:
+    """What is read: the shared topic, then those that policies bind tenants to. SettingsError when one of these is written to."""
     names = settings.kafka.topics
+    written = {names.status, names.inbound, names.consent, names.dead_letter}
+    if wrong := [topic for topic in policies.topics() if topic in written]:
+        raise SettingsError(f"settings: a policy's publishers.topics names {wrong[0]}, which the gateway writes to")
+    return (names.outbound, *(topic for topic in policies.topics() if topic != names.outbound))
+
+
+def topics_wanted(settings: Settings, policies: Policies | None = None, *, partitions: int = 6) -> list[TopicSpec]:
+    """The topics as they should be, without policies none of a tenant's own.
+
+    A record of an input topic must be gone before its message id is forgotten.
+    """
+    names = settings.kafka.topics
+    read = (names.outbound,) if policies is None else input_topics(settings, policies)
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
     return [
-        TopicSpec(names.outbound, partitions, week),
+        *(TopicSpec(topic, partitions, week) for topic in read),
         TopicSpec(names.status, partitions, week),
         TopicSpec(names.inbound, partitions, week),
         TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),
@@ -156,18 +174,42 @@ class Parts:
         """Records to messages."""
         file = self.settings.allow_list_file
         allow_list = None if file is None else {self.hasher.subject_id(number) for number in read_allow_list(file)}
-        window = timedelta(days=self.settings.message_id_window_days)
-        accepter = Accepter(self.policies, self.routes, window, self.vault, self.hasher, allow_list)
         limits = self.settings.intake
         return Intake(
             source,
             Admission(self.database, self.hasher.person_key, self.name),
-            accepter,
+            self.accepter(allow_list),
             self.metrics,
             batch=limits.batch,
             high=limits.waiting_high,
             low=limits.waiting_low,
             accepted=dispatch.wake if dispatch is not None else None,
+        )
+
+    def accepter(self, allow_list: Collection[bytes] | None) -> Accepter:
+        """What reads a record and decides."""
+        window = timedelta(days=self.settings.message_id_window_days)
+        publishers = PublisherCheck(self.policies, verified, window)
+        return Accepter(self.policies, self.routes, window, self.vault, self.hasher, allow_list, publishers, self.replay_marks)
+
+    @property
+    def replay_marks(self) -> ReplayTokens:
+        """What stands beside a record that was put back."""
+        return ReplayTokens(self.ring.token_key())
+
+    def letters(self) -> Letters:
+        """Dead letters to look at."""
+        return Letters(DeadLetters(self.database), self.vault)
+
+    def replaying(self, publisher: LetterPublisher) -> Replaying:
+        """Dead letters to put back."""
+        return Replaying(
+            DeadLetters(self.database),
+            publisher,
+            self.vault,
+            self.replay_marks,
+            topics=input_topics(self.settings, self.policies),
+            window=timedelta(days=self.settings.message_id_window_days),
         )
 
     def dispatch(self, gate: Gate) -> Dispatch:

@@ -51,7 +51,7 @@ def _hash_of(key: bytes) -> int:
 def size_of(event: OutEvent) -> int:
     """About how many bytes an event has as a record: at most so many."""
     headers = sum(len(name) * 4 + len(value) + 10 for name, value in event.headers)
-    return len(event.key) + len(event.value or b"") + headers + 40
+    return len(event.key or b"") + len(event.value or b"") + headers + 40
 
 
 def refusal(problem: KafkaError) -> str | None:

@@ -126,7 +126,7 @@ class EventPublisher:
             elif size_of(event) > self._largest:
                 results[place] = RefusedForGood("too_large")
             else:
-                partition = partition_of(event.ordered_by or event.key, count)
+                partition = partition_of(event.ordered_by or event.key or b"", count)
                 lane = lanes.get((event.topic, partition))
                 if lane is None:
                     lane = lanes[event.topic, partition] = Lane(event.topic, partition)

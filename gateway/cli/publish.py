@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["publish"]
 
 _BATCH: Final = 500  # events published at a time
+_SOURCE: Final = "gateway-cli"
+
+Sign = Callable[[str, str, str, datetime, bytes], bytes]
+"""(id, source, type, when, the record's value): the signature."""
 
 
 @click.command(
@@ -36,6 +41,7 @@ _BATCH: Final = 500  # events published at a time
             "asked for the number and the text",
             "gateway publish --tenant harbour-books --programme orders --category service --message-id order-4711",
         ),
+        ("signed, where the tenant's policy names keys", "gateway publish message.json --key-file shop.pem --key-id shop-2026"),
     ],
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), required=False)
@@ -45,6 +51,13 @@ _BATCH: Final = 500  # events published at a time
 @click.option("--category", type=click.Choice(["marketing", "service", "security"]), help="What kind of message it is.")
 @click.option("--message-id", type=MESSAGE_ID, metavar="ID", help="Your id of it, unique per tenant; nothing personal.")
 @click.option("--recipient-ref", type=MESSAGE_ID, metavar="REF", help="Your own opaque name for the person, echoed in events.")
+@click.option("--topic", metavar="NAME", help="Where to; else the shared topic of the settings.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="PEM file of the Ed25519 private key to sign with.",
+)
+@click.option("--key-id", metavar="ID", help="What the tenant's policy calls that key.")
 @json_option
 @click.pass_obj
 def publish(
@@ -53,6 +66,9 @@ def publish(
     file: Path | None,
     validate_only: bool,
     recipient_ref: str | None,
+    topic: str | None,
+    key_file: Path | None,
+    key_id: str | None,
     as_json_: bool,
     **field: str | None,
 ) -> int:
@@ -67,6 +83,9 @@ def publish(
         raise click.UsageError("give either a file or the options of one message")
     if file is None and missing:
         raise click.UsageError(f"give a file, or all of one message: {', '.join(missing)} is missing")
+    if (key_file is None) is not (key_id is None):
+        raise click.UsageError("--key-file and --key-id go together")
+    sign = _signing(key_file, key_id) if key_file is not None and key_id is not None else None
     read = list(_events(file)) if file is not None else [_asked_for({**field, "recipient_ref": recipient_ref})]
     if not read:
         raise click.UsageError("there is no event in it")
@@ -77,8 +96,28 @@ def publish(
             click.echo(f"{_counted(len(read))} checked, none published")
         return 0
     settings = invocation.reach()
-    results = asyncio.run(_publish(settings, [_event(settings.kafka.topics.outbound, *one) for one in read]))
-    return _tell(settings.kafka.topics.outbound, results, json_wanted=as_json_)
+    topic = topic or settings.kafka.topics.outbound
+    results = asyncio.run(_publish(settings, [_event(topic, *one, sign) for one in read]))
+    return _tell(topic, results, json_wanted=as_json_)
+
+
+def _signing(file: Path, key_id: str) -> Sign:
+    """What makes the signature of an event. GatewayError when the file holds no key."""
+    from gateway.crypto.signing import signer
+    from gateway.domain.event_signature import protected_header, signature_of
+
+    try:
+        key = signer(file.read_bytes(), str(file))
+    except OSError as fault:
+        raise click.UsageError(f"{file} cannot be read: {fault.strerror}") from None
+
+    def sign(event_id: str, source: str, event_type: str, at: datetime, value: bytes) -> bytes:
+        header = protected_header(
+            key_id=key_id, signed_at=int(at.timestamp()), event_id=event_id, source=source, event_type=event_type
+        )
+        return signature_of(header, value, key)
+
+    return sign
 
 
 def _events(file: Path) -> Iterator[tuple[OutboundMessage, bytes]]:
@@ -125,23 +164,25 @@ def _asked_for(fields: dict[str, Any]) -> tuple[OutboundMessage, bytes]:
     return read_message(data), data
 
 
-def _event(topic: str, message: OutboundMessage, data: bytes) -> OutEvent:
+def _event(topic: str, message: OutboundMessage, data: bytes, sign: Sign | None) -> OutEvent:
     """The record. Its key spreads the messages over the partitions and says nothing of the person."""
-    from datetime import UTC, datetime
-
     from gateway.domain.cloudevents import write_binary
+    from gateway.domain.event_signature import SIGNATURE_HEADER
     from gateway.domain.events import OutboundMessage
     from gateway.domain.publishing import OutEvent
 
     name = f"{message.tenant}/{message.message_id}"
+    now = datetime.now(UTC)
     headers, value = write_binary(
         event_type=OutboundMessage.TYPE,
         event_id=name,
-        source="gateway-cli",
-        time=datetime.now(UTC),
+        source=_SOURCE,
+        time=now,
         data=data,
         traceparent=message.traceparent,
     )
+    if sign is not None:
+        headers.append((SIGNATURE_HEADER, sign(name, _SOURCE, OutboundMessage.TYPE, now, value)))
     return OutEvent(topic, name.encode(), headers, value)
 
 

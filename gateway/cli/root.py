@@ -38,7 +38,8 @@ _SECTIONS = {
         "pause": ("gateway.cli.pauses:pause", "Stop sending: everything, or a part."),
         "resume": ("gateway.cli.pauses:resume", "Let what was paused go on."),
         "pauses": ("gateway.cli.pauses:pauses", "Show what is paused, since when, by whom and why."),
-        "tokens": ("gateway.cli.tokens:tokens", "Make, show or revoke bearer tokens of the API."),
+        "dead-letters": ("gateway.cli.dead_letters:dead_letters", "Look at what could not be processed, and put it back."),
+        "tokens": ("gateway.cli.tokens:tokens", "Make, show or revoke bearer tokens."),
     },
 }
 

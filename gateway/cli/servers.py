@@ -101,9 +101,11 @@ async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange
     from gateway.app.wiring import broker_address, topics_wanted
     from gateway.bus.topics import apply as make
     from gateway.bus.topics import describe
+    from gateway.domain.policy import load_policies
 
     address = broker_address(settings)
-    wanted = topics_wanted(settings) if partitions is None else topics_wanted(settings, partitions=partitions)
+    policies = load_policies(settings.policies_directory)
+    wanted = topics_wanted(settings, policies) if partitions is None else topics_wanted(settings, policies, partitions=partitions)
     if partitions is None:
         there = await describe(address, [spec.name for spec in wanted])
         wanted = [replace(spec, partitions=there[spec.name].partitions) if spec.name in there else spec for spec in wanted]
@@ -113,8 +115,9 @@ async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange
 async def _describe(settings: Settings) -> dict[str, TopicFacts | None]:
     from gateway.app.wiring import broker_address, topics_wanted
     from gateway.bus.topics import describe
+    from gateway.domain.policy import load_policies
 
-    names = [spec.name for spec in topics_wanted(settings)]
+    names = [spec.name for spec in topics_wanted(settings, load_policies(settings.policies_directory))]
     there = await describe(broker_address(settings), names)
     return {name: there.get(name) for name in names}
 

@@ -1,4 +1,4 @@
-"""``gateway tokens``: bearer tokens of the API."""
+"""``gateway tokens``: bearer tokens, of the API and of what a person may see."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from gateway.cli.output import as_json, json_option, table
 if TYPE_CHECKING:
     from gateway.app.wiring import Parts
 
-__all__ = ["tokens"]
+__all__ = ["RIGHTS", "tokens"]
+
+RIGHTS = ("api", "read-payloads")
 
 
 @click.group(cls=Group)
 def tokens() -> None:
-    """Make, show or revoke bearer tokens of the API.
+    """Make, show or revoke bearer tokens.
 
-    A token lets a tenant's system opt people out and in, and ask what became of a message. The gateway keeps a hash of it alone.
+    A token with the right api lets a tenant's system opt people out and in, and ask what became of a message. One with the right
+    read-payloads lets a person see what is in a dead letter. The gateway keeps a hash of it alone.
     """
 
 
@@ -30,6 +33,10 @@ def tokens() -> None:
     examples=[
         ("for the shop's own system", "gateway tokens create shop-backend --tenant harbour-books"),
         ("into a file", "gateway tokens create support --all-tenants > token"),
+        (
+            "for a person who may look into dead letters",
+            "gateway tokens create jane --tenant harbour-books --right read-payloads",
+        ),
     ],
 )
 @click.argument("name", type=SLUG)
@@ -37,9 +44,19 @@ def tokens() -> None:
     "--tenant", "tenants", type=SLUG, multiple=True, metavar="TENANT", help="Whose people and messages; several may be given."
 )
 @click.option("--all-tenants", is_flag=True, help="Everybody's; needed for opt-outs of scope `all`.")
+@click.option(
+    "--right",
+    "rights",
+    type=click.Choice(RIGHTS),
+    multiple=True,
+    default=("api",),
+    help="What it is for; several may be given.",
+)
 @json_option
 @click.pass_obj
-def create(invocation: Invocation, name: str, tenants: tuple[str, ...], all_tenants: bool, as_json_: bool) -> int:
+def create(
+    invocation: Invocation, name: str, tenants: tuple[str, ...], all_tenants: bool, rights: tuple[str, ...], as_json_: bool
+) -> int:
     """Make a token, and print it: this once, it cannot be shown again.
 
     NAME stands in the audit for what is done with it. It stays taken when the token is revoked.
@@ -53,12 +70,12 @@ def create(invocation: Invocation, name: str, tenants: tuple[str, ...], all_tena
 
     async def make(parts: Parts) -> bool:
         known = [tenant_of(parts.policies, tenant) for tenant in dict.fromkeys(tenants)]
-        return await parts.control.create_token(hashed, name, None if all_tenants else known, actor())
+        return await parts.control.create_token(hashed, name, None if all_tenants else known, actor(), sorted({*rights}))
 
     if not invocation.with_parts(make):
         raise GatewayError(f"a token called {name} is there already, or was: choose another name")
     if as_json_:
-        as_json({"name": name, "tenants": None if all_tenants else list(tenants), "token": text})
+        as_json({"name": name, "tenants": None if all_tenants else list(tenants), "rights": sorted({*rights}), "token": text})
     else:
         click.echo(text)
         click.echo("Keep it safe: it cannot be shown again.", err=True)
@@ -69,7 +86,7 @@ def create(invocation: Invocation, name: str, tenants: tuple[str, ...], all_tena
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, as_json_: bool) -> int:
-    """Show all tokens' names, tenants and dates; none can be shown itself."""
+    """Show all tokens' names, tenants, rights and dates; none can be shown itself."""
 
     async def look(parts: Parts) -> list[dict[str, Any]]:
         return await parts.control.tokens()
@@ -79,9 +96,15 @@ def list_(invocation: Invocation, as_json_: bool) -> int:
         as_json({"tokens": rows})
     elif rows:
         table(
-            ["name", "tenants", "created", "revoked"],
+            ["name", "tenants", "rights", "created", "revoked"],
             [
-                [row["name"], "all" if row["tenants"] is None else row["tenants"], row["created_at"], row["revoked_at"]]
+                [
+                    row["name"],
+                    "all" if row["tenants"] is None else row["tenants"],
+                    row["rights"],
+                    row["created_at"],
+                    row["revoked_at"],
+                ]
                 for row in rows
             ],
         )

@@ -85,7 +85,7 @@ async def set_stage(tell: Callable[[str], None]) -> AsyncIterator[Stage]:
             environment = _environment(directory, postgres.url, server.bootstrap_servers)
             settings = load(environment)
             policies = load_policies(settings.policies_directory)
-            await apply(broker, topics_wanted(settings))
+            await apply(broker, topics_wanted(settings, policies))
             tell("the broker is up")
             async with (
                 carrier_process(_carrier_arguments(settings, policies)) as carrier,

@@ -6,8 +6,10 @@
     ├── SettingsError            a setting is wrong, unknown or missing: the start is refused
     ├── PolicyError              a tenant's policy file is wrong: which file, line and key
     ├── BadEvent                 an event that can never be processed: it is dead-lettered with a reason
+    │   └── NotAllowed           an event whose producer may not publish for the tenant that it names
     ├── BadWebhook               a provider's webhook that cannot be read or is not ours
     ├── NotFound                 what was asked for is not there
+    ├── NoRight                  who asks may not see or do this
     ├── KeyMissing               a key is not in the key ring: destroyed, or never made
     ├── CannotOpen               what was sealed cannot be opened: other bytes, another key or another place
     ├── StoreRefused             PostgreSQL will never take a value that it was given
@@ -29,6 +31,9 @@ __all__ = [
     "DeadLetterReason",
     "GatewayError",
     "KeyMissing",
+    "NoRight",
+    "NotAllowed",
+    "NotAllowedWhy",
     "NotFound",
     "PolicyError",
     "ProviderUnavailable",
@@ -47,7 +52,20 @@ DeadLetterReason = Literal[
     "unknown_type",  # a CloudEvents type that the gateway does not read
     "wrong_schema",  # a field is missing, unknown, of the wrong type or out of its bounds
     "unknown_tenant",  # no policy for this tenant
+    "not_allowed",  # its producer may not publish for this tenant
     "id_reused",  # the message_id was there before with other content
+]
+
+NotAllowedWhy = Literal[
+    "wrong_topic",  # the tenant's events come by other topics, or the topic is another tenant's
+    "not_signed",  # the tenant's events must be signed, and this one is not
+    "unreadable",  # its signature is none that the gateway reads
+    "other_event",  # its signature speaks of another event's id, source or type
+    "stale",  # it was signed longer ago than message ids are remembered, or in the future
+    "unknown_key",  # signed with a key that no policy names
+    "other_tenant",  # signed with another tenant's key
+    "revoked_key",  # signed with a key that was revoked
+    "wrong_signature",  # the signature is not the key's, or the event was changed
 ]
 
 
@@ -80,12 +98,24 @@ class BadEvent(GatewayError):
         super().__init__(f"{reason}: {what}")
 
 
+class NotAllowed(BadEvent):
+    """An event whose producer may not publish for the tenant that it names; ``why`` is for the metric."""
+
+    def __init__(self, why: NotAllowedWhy, what: str) -> None:
+        self.why: NotAllowedWhy = why
+        super().__init__("not_allowed", what)
+
+
 class BadWebhook(GatewayError):
     """A webhook that lacks a field, or speaks of an account that is not ours."""
 
 
 class NotFound(GatewayError):
     """What was asked for is not there."""
+
+
+class NoRight(GatewayError):
+    """Who asks has not the right to see or do this."""
 
 
 class KeyMissing(GatewayError):

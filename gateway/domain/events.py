@@ -249,9 +249,13 @@ class DeadLetterEvent(OutgoingEvent):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """The payload's SHA-256."""
     sealed: str | None = None
-    """The payload, sealed, in base64; none when it was too large to keep."""
+    """The record, sealed, in base64; none when it was too large to keep."""
+    sealed_form: Annotated[int, Field(ge=1)] | None = None
+    """How what is sealed is laid out: 1 the payload alone, 2 the whole record with its key and headers."""
     key_day: date | None = None
     """The day whose key seals it."""
+    replay_of: UUID | None = None
+    """The first dead letter of the same record, where it was put back and refused again."""
     occurred_at: Moment
     """When it was refused."""
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import phonenumbers
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from gateway.domain.consent import Scope
 from gateway.domain.errors import PolicyError
+from gateway.domain.policy_part import PolicyPart
+from gateway.domain.publishers import Publishers
 from gateway.domain.reply_texts import fill, help_text, start_text, stop_text, template_fault
 from gateway.domain.senders import Route, SenderUse, sender_map
 from gateway.domain.words import Language
@@ -55,13 +57,7 @@ Shown = Annotated[str, Field(max_length=100), AfterValidator(_shown)]
 Template = Annotated[str, Field(max_length=600), AfterValidator(_template)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, coerce_numbers_to_str=False
-    )
-
-
-class Sender(_Part):
+class Sender(PolicyPart):
     """A number or service that a programme's messages leave by, and the provider account it belongs to."""
 
     number: SenderName
@@ -69,7 +65,7 @@ class Sender(_Part):
     per_second: Annotated[float, Field(gt=0, le=10_000, strict=True)] | None = None  # parts a second
 
 
-class Replies(_Part):
+class Replies(PolicyPart):
     """A programme's own texts in one language, with ``{name}`` and ``{contact}`` where they stand. What is left out is the gateway's."""
 
     stop: Template | None = None
@@ -77,7 +73,7 @@ class Replies(_Part):
     help: Template | None = None
 
 
-class Programme(_Part):
+class Programme(PolicyPart):
     """A named stream of messages."""
 
     categories: Annotated[tuple[Category, ...], Field(min_length=1), AfterValidator(_all_different)]
@@ -91,13 +87,13 @@ class Programme(_Part):
         return self
 
 
-class OptOut(_Part):
+class OptOut(PolicyPart):
     """How far a STOP reaches."""
 
     scope: Scope = Scope.TENANT
 
 
-class Policy(_Part):
+class Policy(PolicyPart):
     """What a tenant's file says."""
 
     tenant: Slug
@@ -107,6 +103,7 @@ class Policy(_Part):
     region: Annotated[str, AfterValidator(_region)] | None = None
     opt_out: OptOut = OptOut()
     content_days: Annotated[int, Field(ge=1, le=3650, strict=True)] = 30
+    publishers: Publishers | None = None  # none: whoever may write the shared topic may publish as this tenant
     programmes: Annotated[Mapping[Slug, Programme], Field(min_length=1)]
 
     _version: str = PrivateAttr(default="")
@@ -137,6 +134,10 @@ class Policies:
         self._by_tenant = {policy.tenant: policy for policy in policies}
         self._routes = tuple(self._each_route())
         self._senders = sender_map(self._routes, {policy.tenant: policy.opt_out.scope for policy in self})
+        self._owners: dict[str, frozenset[str]] = {}
+        for policy in self:
+            for topic in policy.publishers.topics if policy.publishers is not None else ():
+                self._owners[topic] = self.owners(topic) | {policy.tenant}
 
     def tenant(self, name: str) -> Policy | None:
         """The policy of a tenant; None when there is none."""
@@ -155,6 +156,14 @@ class Policies:
     def sender_map(self) -> Mapping[str, SenderUse]:
         """Whom an inbound text to each of our senders may be for."""
         return self._senders
+
+    def topics(self) -> tuple[str, ...]:
+        """The topics that tenants are bound to, in order of their names."""
+        return tuple(sorted(self._owners))
+
+    def owners(self, topic: str) -> frozenset[str]:
+        """The tenants whose events alone a topic may carry; none when it is bound to nobody."""
+        return self._owners.get(topic, frozenset())
 
     def _each_route(self) -> Iterator[Route]:
         for tenant, policy in self._by_tenant.items():

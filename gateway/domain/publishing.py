@@ -12,11 +12,11 @@ __all__ = ["Acknowledged", "Failed", "OutEvent", "PublishResult", "RefusedForGoo
 class OutEvent:
     """An event to publish. Its key, headers and value are not shown. A value of None deletes the key from a compacted topic.
 
-    ``ordered_by`` chooses the partition, so that events of several keys keep one order; None: the key does.
+    ``ordered_by`` chooses the partition, so that events of several keys keep one order; None: the key does, which then must be there.
     """
 
     topic: str
-    key: bytes = field(repr=False)
+    key: bytes | None = field(repr=False)
     headers: Sequence[tuple[str, bytes]] = field(repr=False)
     value: bytes | None = field(repr=False)
     ordered_by: bytes | None = field(default=None, repr=False)

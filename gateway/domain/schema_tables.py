@@ -17,15 +17,21 @@ _PLACE: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOT
 
 
 def tables() -> dict[str, str]:
-    """Markdown tables by name: the fields of each event type, of ``OptInProof``, and the lists ``reasons`` and ``dead_letters``."""
+    """Markdown tables by name: the fields of each event type, of ``OptInProof``, and the lists ``reasons``, ``dead_letters`` and ``not_allowed``."""
     found = {}
     for event_type, schema in current().items():
         found[event_type] = _fields(schema, schema.get("$defs", {}))
         if "OptInProof" in schema.get("$defs", {}):
             found["OptInProof"] = _fields(schema["$defs"]["OptInProof"], {})
     found["reasons"] = _list("reason", inspect.getsource(reasons.Reason))
-    found["dead_letters"] = _list("reason", inspect.getsource(errors).split("DeadLetterReason = ")[1])
+    found["dead_letters"] = _list("reason", _literal("DeadLetterReason"))
+    found["not_allowed"] = _list("why", _literal("NotAllowedWhy"))
     return found
+
+
+def _literal(name: str) -> str:
+    """The source of a list of ``gateway.domain.errors``."""
+    return inspect.getsource(errors).split(f"{name} = ")[1].split("\n]\n")[0]
 
 
 def filled(document: str) -> str:

@@ -1,30 +1,31 @@
-"""Read one record: an event becomes a message to accept, with its decision, or a dead letter with its reason. Pure but for sealing."""
+"""Read one record: an event becomes a message to accept, with its decision, or a fault with its reason. Pure but for sealing."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from gateway.domain.cloudevents import ReceivedEvent, read_event
 from gateway.domain.consent import Consent, ConsentKey, Reach, Scope, standing
 from gateway.domain.decide import Asked, Facts, decide
-from gateway.domain.errors import BadEvent, DeadLetterReason
-from gateway.domain.event_reading import LONGEST_EVENT, read_message
-from gateway.domain.events import DeadLetterEvent, OutboundMessage, content_bytes, encode
+from gateway.domain.errors import BadEvent
+from gateway.domain.event_reading import read_message
+from gateway.domain.events import OutboundMessage, content_bytes, encode
 from gateway.domain.parts import parts
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.phone import BadNumber, normalise
 from gateway.domain.policy import Policies, Policy
 from gateway.domain.reasons import Reason
 from gateway.domain.states import State
-from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
+from gateway.flow.burial import Burial
+from gateway.flow.publishers import PublisherCheck
+from gateway.flow.records import Record, ReplayMarks, origin_of
+from gateway.flow.vault import Hasher, Vault
 
-__all__ = ["Accepter", "DeadLetter", "NewMessage", "Read", "Record", "Route"]
+__all__ = ["Accepter", "NewMessage", "Read", "Route"]
 
 _VERDICT_STATE: Final = {
     "send": State.ACCEPTED,
@@ -33,19 +34,6 @@ _VERDICT_STATE: Final = {
     "block": State.BLOCKED,
     "expire": State.EXPIRED,
 }
-
-
-class Record(Protocol):
-    """A record of the input topic, as it came."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-    @property
-    def timestamp_ms(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +94,8 @@ class NewMessage:
     opt_in: tuple[ConsentKey, datetime, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record that can never be processed: where it came from, why, and its payload sealed (None: too large to keep)."""
-
-    uid: UUID
-    topic: str
-    partition: int
-    offset: int
-    tenant: str
-    reason: DeadLetterReason
-    detail: str
-    length: int
-    sha256: bytes
-    sealed: bytes | None
-    event: bytes
-
-
 class Accepter:
-    """Turns records into messages and dead letters. ``allow_list`` None means that every number may be texted."""
+    """Turns records into messages. ``allow_list`` None means that every number may be texted."""
 
     def __init__(
         self,
@@ -134,6 +105,8 @@ class Accepter:
         vault: Vault,
         hasher: Hasher,
         allow_list: Collection[bytes] | None,
+        publishers: PublisherCheck,
+        marks: ReplayMarks,
     ) -> None:
         self._policies = policies
         self._routes: dict[tuple[str, str], list[Route]] = {}
@@ -143,22 +116,28 @@ class Accepter:
         self._vault = vault
         self._hasher = hasher
         self._allow_list = allow_list
+        self._publishers = publishers
+        self._marks = marks
+        self.burial = Burial(policies, vault, marks)
+        """Where what cannot be read goes."""
 
-    def read(self, record: Record, uid: UUID, now: datetime) -> Read:
-        """The event of a record. Raises :class:`BadEvent`."""
+    def read(self, record: Record, topic: str, uid: UUID, now: datetime) -> Read:
+        """The event of a record of a topic. Raises :class:`BadEvent`."""
         received = read_event(record.headers, record.value)
         message = self._message(received)
         policy = self._policies.tenant(message.tenant)
         if policy is None:
             raise BadEvent("unknown_tenant", "tenant: no policy for it")
+        self._publishers.check(record, topic, received, policy, now)
         number = normalise(message.to.reveal(), policy.region)
         known = None if isinstance(number, BadNumber) else number
         subject_id = self._hasher.subject_id(known) if known is not None else None
         route, problem = self._route(message, policy, subject_id)
         if known is None:
             problem = Reason.BAD_NUMBER
-        # A record older than the dedupe window may have been seen and forgotten: it is too late for it.
-        too_old = record.timestamp_ms >= 0 and now.timestamp() - record.timestamp_ms / 1000 > self._window.total_seconds()
+        # A record older than the dedupe window may have been seen and forgotten: it is too late for it, also when it was put back since.
+        came = origin_of(record, self._marks).timestamp_ms
+        too_old = came >= 0 and now.timestamp() - came / 1000 > self._window.total_seconds()
         latest = now if too_old else now + timedelta(days=policy.content_days)
         return Read(
             uid=uid,
@@ -259,30 +238,3 @@ class Accepter:
             return None
         plain = encode(read.message.opt_in_proof)
         return offered.key, offered.stated_at, self._vault.seal_payload(read.message.tenant, "consent", read.uid, plain)
-
-    def dead_letter(
-        self, record: Record, uid: UUID, topic: str, partition: int, fault: BadEvent, now: datetime, tenant: str | None
-    ) -> DeadLetter:
-        """What is kept of a poison record, and its event."""
-        value = record.value or b""
-        owner = tenant if tenant is not None and self._policies.tenant(tenant) is not None else SYSTEM_TENANT
-        keep = len(value) <= LONGEST_EVENT
-        sealed = self._vault.seal_payload(owner, "dead_letters", uid, value) if keep else None
-        digest = hashlib.sha256(value).digest()
-        event = DeadLetterEvent(
-            dead_letter_id=uid,
-            reason=fault.reason,
-            detail=fault.what[:500],
-            topic=topic,
-            partition=partition,
-            offset=record.offset,
-            tenant=None if owner == SYSTEM_TENANT else owner,
-            length=len(value),
-            sha256=digest.hex(),
-            sealed=base64.b64encode(sealed).decode() if sealed is not None else None,
-            key_day=now.date() if sealed is not None else None,
-            occurred_at=now,
-        )
-        return DeadLetter(
-            uid, topic, partition, record.offset, owner, fault.reason, fault.what[:500], len(value), digest, sealed, encode(event)
-        )

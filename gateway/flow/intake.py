@@ -11,10 +11,12 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from gateway.domain.consent import Consent
-from gateway.domain.errors import BadEvent, GatewayError, StoreRefused
+from gateway.domain.errors import BadEvent, GatewayError, NotAllowed, StoreRefused
 from gateway.domain.ids import new_uids
-from gateway.flow.accept import Accepter, DeadLetter, NewMessage, Read, Record
+from gateway.flow.accept import Accepter, NewMessage, Read
+from gateway.flow.burial import DeadLetter
 from gateway.flow.fuse import clock
+from gateway.flow.records import Record
 from gateway.flow.turns import in_turns
 from gateway.telemetry import Metrics, get_logger
 
@@ -173,7 +175,7 @@ class Intake(Generic[Kind]):
 
     async def _admit(self, topic: str, partition: int, records: Sequence[Record], refused: BadEvent | None = None) -> int:
         now = await self._admission.now()
-        sorted_out = await self._sort(records, now, refused)
+        sorted_out = await self._sort(topic, records, now, refused)
         subjects = {read.subject_id for _, read in sorted_out.reads if read.subject_id is not None}
         consents = await self._admission.consents_of(sorted(subjects))
         origin = {read.uid: (record, read) for record, read in sorted_out.reads}
@@ -182,27 +184,30 @@ class Intake(Generic[Kind]):
             async for _, read in in_turns(sorted_out.reads)
         ]
         dead = [
-            self._accepter.dead_letter(record, uid, topic, partition, fault, now, tenant)
+            self._accepter.burial.letter(record, uid, topic, partition, fault, now, tenant)
             for record, uid, fault, tenant in sorted_out.dead
         ]
         admitted = await self._admission.admit(messages, dead)
         if admitted.reused:
             fault = BadEvent("id_reused", "message_id: it was there before, with other content")
             reused = [
-                self._accepter.dead_letter(origin[uid][0], uid, topic, partition, fault, now, origin[uid][1].message.tenant)
+                self._accepter.burial.letter(origin[uid][0], uid, topic, partition, fault, now, origin[uid][1].message.tenant)
                 for uid in sorted(admitted.reused)
             ]
             await self._admission.admit((), reused)
             dead += reused
         self._count(messages, admitted, dead)
+        for _, _, fault, _ in sorted_out.dead:
+            if isinstance(fault, NotAllowed):
+                self._metrics.not_allowed_total.labels(why=fault.why).inc()
         return len(admitted.new)
 
-    async def _sort(self, records: Sequence[Record], now: datetime, refused: BadEvent | None) -> _Sorted:
+    async def _sort(self, topic: str, records: Sequence[Record], now: datetime, refused: BadEvent | None) -> _Sorted:
         sorted_out = _Sorted()
         async for record, uid in in_turns(zip(records, new_uids(now, len(records)), strict=True)):
             tenant = None
             try:
-                read = self._accepter.read(record, uid, now)
+                read = self._accepter.read(record, topic, uid, now)
                 tenant = read.message.tenant
                 if refused is not None:
                     raise refused

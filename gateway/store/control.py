@@ -156,9 +156,12 @@ class Control:
 
     # -- tokens ---------------------------------------------------------------------------------------------------------------
 
-    async def create_token(self, token_hash: bytes, name: str, tenants: Sequence[str] | None, actor: str) -> bool:
+    async def create_token(
+        self, token_hash: bytes, name: str, tenants: Sequence[str] | None, actor: str, rights: Sequence[str] = ("api",)
+    ) -> bool:
         """Store a token's hash; False when the name is taken."""
-        done = bool(await self._rows("create_token", token_hash, name, list(tenants) if tenants is not None else None))
+        whose = list(tenants) if tenants is not None else None
+        done = bool(await self._rows("create_token", token_hash, name, whose, list(rights)))
         if done:
             await self._audit("token_created", "", name, actor)
         return done
@@ -175,7 +178,7 @@ class Control:
         return done
 
     async def find(self, token_hash: bytes) -> TokenGrant | None:
-        """What a token grants; None when there is none, or it is revoked."""
+        """What a token grants at the API; None when there is none, or it is revoked."""
         rows = await self._rows("find_token", token_hash)
         return (
             TokenGrant(rows[0]["name"], None if rows[0]["tenants"] is None else frozenset(rows[0]["tenants"])) if rows else None

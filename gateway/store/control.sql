@@ -72,16 +72,17 @@ select c.account, gateway_now() as raised_at, c.done_at as since from catch_up c
 update catch_up set done_at = greatest(done_at, $2) where account = $1 and raised_at is null returning account
 
 -- name: create_token
-insert into tokens (token_hash, name, tenants, created_at) values ($1, $2, $3, (select gateway_now())) on conflict do nothing returning name
+insert into tokens (token_hash, name, tenants, rights, created_at) values ($1, $2, $3, $4, (select gateway_now())) on conflict do nothing returning name
 
 -- name: tokens
-select name, tenants, created_at, revoked_at from tokens order by created_at
+select name, tenants, rights, created_at, revoked_at from tokens order by created_at
 
 -- name: revoke_token
 update tokens set revoked_at = (select gateway_now()) where name = $1 and revoked_at is null returning name
 
+-- Of the API alone: what a token may do elsewhere is asked there.
 -- name: find_token
-select name, tenants from tokens where token_hash = $1 and revoked_at is null
+select name, tenants from tokens where token_hash = $1 and revoked_at is null and 'api' = any(rights)
 
 -- name: audit
 insert into audit (at, tenant, number, step, rule, actor) values ((select gateway_now()), $1, 0, $2, $3, $4)

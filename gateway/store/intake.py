@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway.domain.consent import Consent
-from gateway.flow.accept import DeadLetter, NewMessage
+from gateway.flow.accept import NewMessage
+from gateway.flow.burial import DeadLetter
 from gateway.flow.intake import Admitted
 from gateway.store.consents import consents_of, insert_opt_ins
 from gateway.store.inserting import insert_messages
@@ -133,7 +134,9 @@ class Admission:
                 [one.detail for one in letters],
                 [one.length for one in letters],
                 [one.sha256 for one in letters],
+                [one.form for one in letters],
                 [one.sealed for one in letters],
+                [one.replay_of for one in letters],
                 [one.event for one in letters],
                 self._actor,
             )

@@ -54,16 +54,17 @@ select 'status', (select gateway_now()), m.tenant, m.uid, m.version, m.state, m.
 -- name: dead_letters
 with new as materialized (
   select n.* from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bytea[],
-                         $10::bytea[], $11::bytea[])
-    as n(uid, topic, partition, record_offset, tenant, reason, detail, length, sha256, sealed, event)
+                         $10::smallint[], $11::bytea[], $12::uuid[], $13::bytea[])
+    as n(uid, topic, partition, record_offset, tenant, reason, detail, length, sha256, form, sealed, replay_of, event)
 ), kept as (
-  insert into dead_letters (topic, partition, record_offset, uid, at, tenant, reason, detail, length, sha256, sealed)
-  select topic, partition, record_offset, uid, (select gateway_now()), tenant, reason, detail, length, sha256, sealed from new
+  insert into dead_letters (topic, partition, record_offset, uid, at, tenant, reason, detail, length, sha256, form, sealed, replay_of)
+  select topic, partition, record_offset, uid, (select gateway_now()), tenant, reason, detail, length, sha256, form, sealed, replay_of
+    from new
   on conflict do nothing
   returning uid, tenant, reason
 ), audited as (
   insert into audit (at, tenant, uid, number, step, reason, actor)
-  select (select gateway_now()), tenant, uid, 1, 'dead_lettered', reason, $12 from kept
+  select (select gateway_now()), tenant, uid, 1, 'dead_lettered', reason, $14 from kept
 )
 insert into outbox (kind, created_at, tenant, uid, version, payload)
 select 'dead_letter', (select gateway_now()), tenant, uid, 1, event from new join kept using (uid, tenant)

@@ -75,6 +75,9 @@ class Metrics:
             "intake_records_total", "Records read from the input topic, by what became of them.", "result"
         )
         self.dead_letters_total = self._counter("dead_letters_total", "Records that can't be processed, by reason.", "reason")
+        self.not_allowed_total = self._counter(
+            "not_allowed_total", "Records whose producer may not publish for the tenant that they name, by what was wrong.", "why"
+        )
         self.unknown_outcomes_total = self._counter(
             "unknown_outcomes_total", "Create requests of which nobody can say whether they were accepted."
         )
@@ -109,7 +112,7 @@ class Metrics:
             "intake_paused", "1 while intake reads nothing because too many messages wait to be sent."
         )
         self.consumer_lag_records = self._gauge(
-            "consumer_lag_records", "Records of the input topic not yet read, by partition.", "partition"
+            "consumer_lag_records", "Records of the input topics not yet read, by topic and partition.", "topic", "partition"
         )
         self.consumer_lost_records_total = self._counter(
             "consumer_lost_records_total",

@@ -24,7 +24,7 @@ class TokenGrant(Protocol):
 
 
 class Tokens(Protocol):
-    """Finds what a token allows by its hash; None when there is none, or it was revoked."""
+    """Finds what a token allows by its hash; None when there is none, it was revoked, or it is not for the API."""
 
     async def find(self, token_hash: bytes) -> TokenGrant | None: ...
 

@@ -230,7 +230,7 @@ async def _intake(world: World, faults: list[str]) -> None:
 
     for record in poison:
         try:
-            accepter.read(record, new_uid(now), now)
+            accepter.read(record, "sms.outbound.v1", new_uid(now), now)
         except GatewayError as fault:
             faults.append(f"{fault!s} {fault!r} {fault.__cause__!r} {fault.__context__!r}")
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,7 @@ class World:
         self._sids = itertools.count(1)
 
     def accepter(self, allow_list: Any = None) -> Accepter:
-        return Accepter(
-            self.parts.policies, self.parts.routes, timedelta(days=35), self.parts.vault, self.parts.hasher, allow_list
-        )
+        return self.parts.accepter(allow_list)
 
     def admission(self) -> Admission:
         return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name)
@@ -201,9 +199,10 @@ def raw_record(offset: int, value: bytes | None, headers: Any = None, timestamp:
 
 def settings_for(database_url: str, folder: Path, **more: str) -> Settings:
     policies = folder / "policies"
-    policies.mkdir(exist_ok=True)
-    for tenant, text in POLICIES.items():
-        (policies / f"{tenant}.yaml").write_text(text)
+    if not policies.exists():  # else a test has written its own
+        policies.mkdir()
+        for tenant, text in POLICIES.items():
+            (policies / f"{tenant}.yaml").write_text(text)
     return load(
         {
             "GATEWAY_DATABASE_URL": database_url,

@@ -17,14 +17,16 @@ import click
 import pytest
 
 from gateway.app.process import ROLES
-from gateway.cli import consent, messages, pauses, run
+from gateway.cli import consent, letter_options, messages, pauses, run, tokens
 from gateway.cli.commands import Command, Group
 from gateway.cli.document import commands, document
 from gateway.cli.root import root
 from gateway.cli.root import run as run_command
 from gateway.domain.consent import Scope
+from gateway.domain.errors import DeadLetterReason
 from gateway.domain.events import OptInProof
 from gateway.domain.reasons import Reason
+from gateway.flow.letters import READ_PAYLOADS
 from gateway.settings import Account
 from tests.canary import CANARY_NUMBER, traces_in
 
@@ -102,6 +104,8 @@ def test_choices_are_those_of_the_gateway() -> None:
     assert isinstance(medium.type, click.Choice)
     assert tuple(medium.type.choices) == get_args(OptInProof.model_fields["medium"].annotation)
     assert set(messages.WHY) == set(Reason)
+    assert get_args(DeadLetterReason) == letter_options.REASONS
+    assert READ_PAYLOADS in tokens.RIGHTS
 
 
 def test_help_imports_next_to_nothing() -> None:
@@ -145,6 +149,11 @@ def test_help_is_fast() -> None:
         ["consent", "stop", "--tenant", "harbour-books", "--scope", "all"],
         ["consent", "import", "no-such-file.csv"],
         ["policy", "check", "no-such-folder"],
+        ["dead-letters", "show", "no-id"],
+        ["dead-letters", "list", "--since", "yesterday"],
+        ["dead-letters", "list", "--tenant", "Nobody"],
+        ["dead-letters", "replay"],
+        ["dead-letters", "replay", "019ab1e0-7c00-7abc-8def-0123456789ab", "--tenant", "harbour-books"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_no_traceback(
@@ -179,6 +188,9 @@ def test_a_number_as_an_argument_is_refused_with_a_hint(
         ["pause", "--why", "complaint of 310-555-0193"],
         ["publish", "--tenant", "shop", "--programme", CANARY_NUMBER],
         [CANARY_NUMBER],
+        ["dead-letters", "show", CANARY_NUMBER],
+        ["dead-letters", "replay", CANARY_NUMBER[1:]],
+        ["dead-letters", "list", "--since", CANARY_NUMBER],
     ],
 )
 def test_a_number_in_the_wrong_place_is_not_shown_again(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,4 +377,4 @@ def arguments_of(context: click.Context) -> Sequence[click.Parameter]:
 
 def test_no_command_takes_a_number_or_a_text_as_an_argument() -> None:
     names = {parameter.name for context in LEAVES for parameter in arguments_of(context)}
-    assert names <= {"file", "directory", "message_id", "name", "arguments", "unwanted"}
+    assert names <= {"file", "directory", "message_id", "name", "arguments", "unwanted", "letter", "letters"}

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import jsonschema
 import pytest
 
-from gateway.domain.errors import DeadLetterReason, NotFound
+from gateway.domain.errors import DeadLetterReason, NotAllowedWhy, NotFound
 from gateway.domain.events import encode
 from gateway.domain.reasons import Reason
 from gateway.domain.schema_breaks import Break, breaks
@@ -212,6 +212,9 @@ class TestDocument:
         assert [f"`{reason}`" for reason in Reason] == re.findall(r"^\| (`\w+`)", tables()["reasons"], re.MULTILINE)
         assert [f"`{name}`" for name in get_args(DeadLetterReason)] == re.findall(
             r"^\| (`\w+`)", tables()["dead_letters"], re.MULTILINE
+        )
+        assert [f"`{name}`" for name in get_args(NotAllowedWhy)] == re.findall(
+            r"^\| (`\w+`)", tables()["not_allowed"], re.MULTILINE
         )
 
     def test_its_examples_are_events(self) -> None:
