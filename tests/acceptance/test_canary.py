@@ -21,8 +21,9 @@ import structlog
 from prometheus_client import generate_latest
 
 from gateway.bus.records import Record
+from gateway.crypto.bearer import new_token
 from gateway.domain.consent import Scope
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import GatewayError, NoRight
 from gateway.domain.events import InboundEvent, OptInProof
 from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Refused, Unknown
 from gateway.domain.personal import MessageBody, PhoneNumber
@@ -30,6 +31,7 @@ from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishRes
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import ListedText, Receipt, Text
 from gateway.embedded.postgres import EmbeddedPostgres
+from gateway.flow.letters import LetterFilter
 from gateway.telemetry import configure_logging, handle_loop_exception
 from tests.canary import CANARY_BODY, CANARY_NUMBER, CANARY_REPLY, TRACES, traces_in
 from tests.integration.world import Carrier, OpenGate, World, open_world, raw_record
@@ -79,7 +81,7 @@ class Publisher:
         self.events: list[OutEvent] = []
         self.calls = 0
 
-    async def publish(self, batch: Sequence[OutEvent], limit_seconds: float) -> list[PublishResult]:
+    async def publish(self, batch: Sequence[OutEvent], limit_seconds: float = 30.0) -> list[PublishResult]:
         self.calls += 1
         if self.calls == 1:
             return [Failed("away")] * len(batch)
@@ -163,6 +165,7 @@ async def _everything(database_url: str, folder: Path, faults: list[str], server
         await _texts(world)
         await _requests(world)
         await _refused(world)
+        letters = await _letters(world, faults)
         server_log = (server.folder / "postgres.log").read_bytes()  # before statements that no gateway would send
         await _faults(world, faults)
         publisher = Publisher()
@@ -177,7 +180,7 @@ async def _everything(database_url: str, folder: Path, faults: list[str], server
         await world.intake().admit("sms.outbound.v1", 0, [raw_record(9_999, CANARY_BODY.encode())])
         await world.receive("STOP", sender=CANARY_NUMBER)
         ids = [row["message_id"] for row in await world.rows("select message_id from messages where message_id is not null")]
-        stories = json.dumps([await world.parts.operate.find("clinic", one) for one in ids], default=repr)
+        stories = letters + json.dumps([await world.parts.operate.find("clinic", one) for one in ids], default=repr)
         await world.parts.watch.measure(world.parts.metrics)
         metrics = generate_latest(world.parts.registry)
         return {"events": publisher.events, "metrics": metrics, "stories": stories, "server_log": server_log}
@@ -322,6 +325,38 @@ async def _faults(world: World, faults: list[str]) -> None:
         else:
             raise AssertionError(statement)
     await world.parts.database.execute("drop table odd")
+
+
+async def _letters(world: World, faults: list[str]) -> str:
+    """Dead letters listed, shown, refused and put back: what is told of them."""
+    headers = [*raw_record(0, b"").headers, (CANARY_NUMBER, CANARY_BODY.encode()), ("signature", CANARY_NUMBER.encode())]
+    record = raw_record(20, CANARY_BODY.encode(), headers)._replace(key=CANARY_NUMBER.encode())
+    await world.intake().admit("sms.outbound.v1", 0, [record])
+    letters, now = world.parts.letters(), await world.parts.ledger.now()
+    rows, _ = await letters.page(LetterFilter(), None, 1000)
+    uids = [row["uid"] for row in rows]
+    told = [json.dumps(rows, default=str)]
+    with pytest.raises(NoRight) as refused:
+        await letters.read(uids[0], None, "cli:test")
+    faults.append(f"{refused.value!s} {refused.value!r}")
+    _, digest = new_token()
+    await world.parts.control.create_token(digest, "reader", None, "test", ["read-payloads"])
+    opened = [await letters.read(row["uid"], digest, "cli:test") for row in rows if row["kept"]]
+    assert leaks("", opened[0].value or b"")
+    assert leaks("", opened[0].key or b"")
+    publisher = Publisher()
+    for _ in range(2):  # the first time Kafka does not take them
+        results = await world.parts.replaying(publisher).replay(uids, "cli:test", now, again=False)
+        told.append(repr(results))
+    assert len(publisher.events) == len(opened) == len(rows) - 1
+    told += [repr(opened), repr(publisher.events), *[json.dumps(await letters.facts(uid), default=str) for uid in uids]]
+    put_back = [
+        raw_record(1000 + place, event.value, list(event.headers))._replace(key=event.key)
+        for place, event in enumerate(publisher.events)
+    ]
+    await world.intake().admit("sms.outbound.v1", 1, put_back)
+    assert await world.rows("select from dead_letters where replay_of is not null")
+    return "\n".join(told)
 
 
 async def _refused(world: World) -> None:

@@ -279,3 +279,48 @@ class TestSenders:
     def test_a_sender_has_one_limit(self) -> None:
         with pytest.raises(PolicyError, match="two limits"):
             Policies([shop(), tenant("b", {"two": "+14155550110"})])
+
+
+PUBLIC = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+class TestPublishers:
+    def test_what_a_file_says_of_them(self) -> None:
+        text = SHOP + f"publishers:\n  topics: [own.v1]\n  keys:\n    shop-2026: {{public: {PUBLIC}}}\n"
+        publishers = read_policy(text, "shop.yaml").publishers
+        assert publishers is not None
+        assert publishers.topics == ("own.v1",)
+        # RFC 8037, A.1 and A.2
+        assert publishers.keys["shop-2026"].raw.hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        assert not publishers.keys["shop-2026"].revoked
+        assert shop().publishers is None
+
+    @pytest.mark.parametrize(
+        "said, what",
+        [
+            ("{}", "must name topics, keys or both"),
+            ("{topics: [], keys: {}}", "must name topics, keys or both"),
+            ("{topics: [a, a]}", "names a topic twice"),
+            ("{topics: ['a b']}", "match"),
+            ("{keys: {'a b': {public: " + PUBLIC + "}}}", "match"),
+            ("{keys: {a: {public: nothing}}}", "must be an Ed25519 public key"),
+            ("{keys: {a: {public: " + PUBLIC[:-8] + "}}}", "must be an Ed25519 public key"),
+            ("{keys: {a: {public: MIIBIjANBgkqhkiG9w0BAQEFAAOC}}}", "must be an Ed25519 public key"),
+            ("{keys: {a: {}}}", "is missing"),
+            ("{keys: {a: {public: " + PUBLIC + ", revoked: 'no'}}}", "boolean"),
+            ("{key: {}}", "is no key of a policy"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, said: str, what: str) -> None:
+        with pytest.raises(PolicyError, match=rf"shop\.yaml:\d+: publishers.*{what}"):
+            read_policy(SHOP + f"publishers: {said}\n", "shop.yaml")
+
+    def test_a_topic_belongs_to_all_who_name_it_and_to_nobody_else(self) -> None:
+        more = "publishers: {topics: [both.v1, own.v1]}\n"
+        one = read_policy(SHOP + more, "shop.yaml")
+        text = "tenant: b\nname: b\nproviders: [twilio]\nprogrammes:\n  x: {categories: [service], help_contact: a, senders: [{number: '54321', account: main}]}\n"
+        policies = Policies([one, read_policy(text + "publishers: {topics: [both.v1]}\n", "b.yaml")])
+        assert policies.topics() == ("both.v1", "own.v1")
+        assert policies.owners("both.v1") == {"shop", "b"}
+        assert policies.owners("own.v1") == {"shop"}
+        assert policies.owners("sms.outbound.v1") == frozenset()
