@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.commands import Command, Group
 from gateway.cli.invocation import Invocation
 from gateway.cli.output import as_json, json_option, table
+
+if TYPE_CHECKING:
+    from gateway.domain.publishers import Publishers
 
 __all__ = ["policy"]
 
@@ -25,7 +29,8 @@ def policy() -> None:
 def check(invocation: Invocation, directory: Path | None, as_json_: bool) -> int:
     """Read the policies of DIRECTORY, by default those that the setting policies_directory names.
 
-    It shows each tenant's version, which every decision names. Exit code 2 at a fault, with its file, line and key.
+    It shows each tenant's version, which every decision names, and who may publish for it: by which topics, signed with which keys.
+    Exit code 2 at a fault, with its file, line and key.
     """
     from gateway.domain.policy import load_policies
 
@@ -37,6 +42,7 @@ def check(invocation: Invocation, directory: Path | None, as_json_: bool) -> int
             "opt_out_scope": str(one.opt_out.scope),
             "programmes": list(one.programmes),
             "senders": sorted({sender.number for programme in one.programmes.values() for sender in programme.senders}),
+            "publishers": _publishers(one.publishers),
         }
         for one in policies
     ]
@@ -45,3 +51,11 @@ def check(invocation: Invocation, directory: Path | None, as_json_: bool) -> int
     else:
         table(list(rows[0]), [list(row.values()) for row in rows])
     return 0
+
+
+def _publishers(publishers: Publishers | None) -> list[str] | None:
+    """Who may publish; None where anybody may."""
+    if publishers is None:
+        return None
+    keys = [f"key {name}{' (revoked)' if key.revoked else ''}" for name, key in publishers.keys.items()]
+    return [*(f"topic {topic}" for topic in publishers.topics), *keys]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ class Shell:
     def state(self, tenant: str, message_id: str) -> str | None:
         code, out, _ = self.run("status", "--tenant", tenant, message_id, "--json")
         return json.loads(out)["state"] if code == 0 else None
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self._gateway.addresses['admin']}/metrics", timeout=30) as answer:  # noqa: S310 -- its own
+            return str(answer.read().decode())
 
     def allow(self, tenant: str, more: str = "") -> None:
         text = (PROJECT / "policies" / f"{tenant}.yaml").read_text()
@@ -147,6 +152,7 @@ def test_a_missing_policy_is_added_and_what_it_cost_is_put_back(gateway: Gateway
     until_sync(lambda: shell.state("northside-clinic", "visit-1") == "delivered", 40, "the message")
     # the other one is the same message: it has its fate, and nobody is texted twice
     assert shell.json("dead-letters", "replay", "--reason", "unknown_tenant", "--again", "--yes")["not_replayed"] == []
+    until_sync(lambda: 'sms_gateway_intake_records_total{result="duplicate"} 2.0' in shell.metrics(), 40, "both are read")
     shell.letters(2)
     assert gateway.carrier("/stats")["accepted"] == 1
     assert gateway.end() == 0
