@@ -139,15 +139,20 @@ class Database:
 
     async def _run(self, work: Callable[[Session], Awaitable[T]]) -> T:
         for attempt in range(1, _TRIES + 1):
+            misuse = None
             try:
                 async with self._acquired() as session:
-                    return await _used_well(session, work)
+                    try:
+                        return await work(session)
+                    except asyncpg.InterfaceError as fault:
+                        misuse = _misuse(session, fault)
+                        raise  # giving the session back may raise more: what came first counts
             except _RETRIED as fault:
                 if attempt == _TRIES:
                     raise StoreUnavailable(f"PostgreSQL gave up {_TRIES} times ({type(fault).__name__})") from None
                 await asyncio.sleep(0.005 * attempt)
             except _FAULTS as fault:
-                raise _told(fault) from None
+                raise misuse or _told(fault) from None
         raise AssertionError("unreachable")
 
     def _acquired(self) -> asyncpg.pool.PoolAcquireContext[Record]:
@@ -163,26 +168,19 @@ async def _reset(_session: Session) -> None:
     """
 
 
-async def _used_well(session: Session, work: Callable[[Session], Awaitable[T]]) -> T:
-    """The work, with a misuse of the client told from a session that has gone: for both asyncpg raises InterfaceError.
+def _misuse(session: Session, fault: BaseException) -> StoreMisused | None:
+    """A wrong call of the client, told from a session that has gone: asyncpg raises the same for both.
 
-    Whatever it raises it for, a session that has gone is closed by then. So on one that is well it was called wrongly. A value that
-    it cannot encode is a DataError, and refused.
+    Whatever it raises it for, a session that has gone is closed by then, so that on one that is well it was called wrongly. A value
+    that it cannot encode is a DataError, which is none of these. A rollback that fails too hides what it was for: that one counts.
     """
-    try:
-        return await work(session)
-    except asyncpg.InterfaceError as fault:
-        if isinstance(fault, asyncpg.DataError) or _gone(session):
-            raise
-        misused = StoreMisused(f"PostgreSQL's client was called wrongly ({type(fault).__name__})")
-        raise misused.with_traceback(fault.__traceback__) from None  # to the very call: lines of code, without values
-
-
-def _gone(session: Session) -> bool:
-    try:
-        return session.is_closed()
-    except asyncpg.InterfaceError:  # it was ended, and is the pool's again: nothing else takes it from whoever acquired it
-        return True
+    while isinstance(fault.__context__, (*_FAULTS, asyncio.CancelledError)):
+        fault = fault.__context__
+    if not isinstance(fault, asyncpg.InterfaceError) or session.is_closed():
+        # of one that the pool has taken back already, is_closed() raises what asyncpg raises for one that has gone
+        return None
+    misuse = StoreMisused(f"PostgreSQL's client was called wrongly ({type(fault).__name__})")
+    return misuse.with_traceback(fault.__traceback__)  # to the very call: lines of code, without values
 
 
 def _told(fault: Exception) -> StoreRefused | StoreUnavailable:

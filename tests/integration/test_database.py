@@ -141,7 +141,11 @@ async def test_a_refused_value_and_everything_else_are_told_apart_and_no_fault_s
 
 
 async def used_by_two(session: Any) -> None:
-    await asyncio.gather(*(session.fetch("select pg_sleep(0.02)") for _ in range(2)))
+    """The rollback, and giving the session back, fail for the same reason."""
+    busy = asyncio.create_task(session.execute("select pg_sleep(0.2)"))
+    busy.add_done_callback(lambda task: task.exception())  # it ends with its session
+    await asyncio.sleep(0)
+    await session.fetch("select $1::text", SECRET)
 
 
 async def other_count(session: Any) -> None:
