@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.embedded.broker import EmbeddedBroker
 from tests.chaos.proxy import Line
 from tests.support import until
 
 __all__ = ["Broker", "Server", "open_broker"]
+
+_START_SECONDS: Final = 240.0  # a limit for a machine that is busy: 3 are usual
 
 
 class Server(Protocol):
@@ -114,6 +116,6 @@ async def open_broker(folder: Path, line: Line) -> AsyncIterator[Broker]:
 def _kafka(folder: Path) -> tuple[Any, str]:
     """An Apache Kafka that is not started, or None and why there is none."""
     try:
-        return import_module("tests.kafka.server").KafkaServer(folder), ""
+        return import_module("tests.kafka.server").KafkaServer(folder, seconds=_START_SECONDS), ""
     except ModuleNotFoundError:
         return None, "there is nothing here that starts Apache Kafka"

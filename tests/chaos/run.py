@@ -75,6 +75,12 @@ async def _load(world: World, schedule: Schedule, witnessed: Witnessed, progress
     people = People(world.carrier, schedule, witnessed, ACCOUNTS)
     hurting = Hurting(world, Operator(world.environment, witnessed))
     reading = asyncio.create_task(reader.run())
+
+    def settled() -> bool:
+        if reading.done():
+            reading.result()  # a reader that has failed has read nothing
+        return not any(witnessed.unsettled())
+
     showing = asyncio.create_task(_count(witnessed, progress))
     try:
         progress.phase = "under fire"
@@ -88,7 +94,7 @@ async def _load(world: World, schedule: Schedule, witnessed: Witnessed, progress
         over = time.monotonic()
         progress.phase = "settling"
         try:
-            await until(lambda: not any(witnessed.unsettled()), _SETTLE_SECONDS, "every event is settled", every=0.25)
+            await until(settled, _SETTLE_SECONDS, "every event is settled", every=0.25)
             await until(world.settled, 60, "nothing is left to do", every=0.25)
             await until(reader.at_the_end, 60, "the topics are read", every=0.25)
         except AssertionError as limit:
