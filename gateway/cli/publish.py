@@ -145,7 +145,7 @@ def _pieces(content: bytes) -> list[tuple[int, bytes]]:
     if lines:
         try:
             json.loads(lines[0][1])
-        except ValueError:
+        except (ValueError, RecursionError):
             if not lines[0][1].endswith(b"}"):
                 return [(lines[0][0], content.strip())]
     return lines

@@ -138,6 +138,7 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            process_group=0,  # Ctrl-C in a terminal is for the gateway, which then ends in order
             umask=0o077,
             user=None if account is None else account.user,
             group=None if account is None else account.group,

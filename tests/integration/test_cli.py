@@ -557,6 +557,14 @@ def test_a_state_directory_that_cannot_be_used_is_named(commands: Cli, monkeypat
     assert f"error: settings: state_directory {directory} cannot be used: " in err
 
 
+def test_a_file_of_any_depth_is_refused_in_a_line(commands: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "deep.json"
+    file.write_text("[" * 100_000)
+    code, out, err = commands("publish", "--validate-only", str(file))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: not_json: ")
+
+
 def test_a_part_alone_embeds_nothing(commands: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", str(tmp_path))
     code, _, err = commands("run", "--role", "worker")
