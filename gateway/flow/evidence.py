@@ -27,7 +27,7 @@ log = get_logger("evidence")
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An unknown outcome, and what its acceptance would look like. ``rivals``: others of the same person and sender as open as it."""
+    """An unknown outcome, and what its acceptance would look like."""
 
     uid: UUID
     tenant: str
@@ -37,7 +37,6 @@ class Doubt:
     body_sealed: bytes
     begun_at: datetime
     settle_by: datetime
-    rivals: int
 
 
 class Doubts(Protocol):
@@ -45,6 +44,10 @@ class Doubts(Protocol):
 
     async def due(self, most: int) -> Sequence[Doubt]:
         """Those to be looked into now."""
+        ...
+
+    async def rivals(self, uid: UUID) -> int:
+        """How many messages of the same person and sender are as open as this one: a text in the list could be theirs."""
         ...
 
     async def claimed_elsewhere(self, provider_message_ids: Sequence[str]) -> frozenset[str]:
@@ -125,15 +128,21 @@ class Evidence:
         return proved
 
     async def _match(self, doubt: Doubt) -> ListedText | None:
-        """The one text in the list that can be this attempt: by number, text and time, and no other message's."""
+        """The one text in the list that can be this attempt: by number, text and time, and no other message's.
+
+        Rivals are looked for again once the list is here, and whose its texts are after that: a message that was sent meanwhile is
+        then either still open or known to be accepted.
+        """
         sent = self._lists.get(doubt.account)
-        if doubt.rivals or sent is None:
+        if sent is None or await self._doubts.rivals(doubt.uid):
             return None
         to = self._vault.open_number(doubt.tenant, doubt.uid, doubt.to_sealed)
         body = self._vault.open_body(doubt.tenant, doubt.uid, doubt.body_sealed)
         earliest, latest = doubt.begun_at - _SKEW, doubt.begun_at + self._within
         listed = await sent.list_sent(to, doubt.sender, earliest)
         alike = [text for text in listed if text.to == to and text.body == body and earliest <= text.created_at <= latest]
+        if await self._doubts.rivals(doubt.uid):
+            return None
         taken = await self._doubts.claimed_elsewhere([text.provider_message_id for text in alike])
         free = [text for text in alike if text.provider_message_id not in taken]
         return free[0] if len(free) == 1 else None

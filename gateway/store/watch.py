@@ -42,6 +42,11 @@ class Watch:
         """Unknown outcomes to be looked into now."""
         return [Doubt(*row.values()) for row in await self._database.fetch(statements("watch")["doubts"], most)]
 
+    async def rivals(self, uid: UUID) -> int:
+        """How many others are as open as this one."""
+        rows = await self._database.fetch(statements("watch")["rivals"], uid)
+        return int(rows[0]["rivals"]) if rows else 0
+
     async def claimed_elsewhere(self, provider_message_ids: Sequence[str]) -> frozenset[str]:
         """Which of the provider's ids belong to a message already."""
         if not provider_message_ids:

@@ -9,19 +9,22 @@ select uid from queue where expires_at <= (select gateway_now()) and state = 'wa
 -- name: news_over
 select uid from messages where settle_by <= (select gateway_now()) order by settle_by limit $1
 
--- An unknown outcome has rivals while other messages to the same person by the same sender are as open as it: a text in the
--- provider's list could be theirs.
 -- name: doubts
-select m.uid, m.tenant, m.account, m.sender, m.to_sealed, b.sealed as body_sealed, m.begun_at, m.settle_by,
-       (select count(*) from messages r
-         where r.subject_id = m.subject_id and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
-           and r.begun_at between m.begun_at - interval '2 minutes' and m.begun_at + interval '2 minutes')
-       + (select count(*) from queue q where q.subject_id = m.subject_id and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
-       as rivals
+select m.uid, m.tenant, m.account, m.sender, m.to_sealed, b.sealed as body_sealed, m.begun_at, m.settle_by
   from messages m join bodies b on b.uid = m.uid
  where m.check_at <= (select gateway_now()) and m.state = 'unknown' and m.begun_at is not null and m.settle_by is not null
  order by m.check_at
  limit $1
+
+-- An unknown outcome has rivals while other messages to the same person by the same sender are as open as it: a text in the
+-- provider's list could be theirs.
+-- name: rivals
+select (select count(*) from messages r
+         where r.subject_id = m.subject_id and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
+           and r.begun_at between m.begun_at - interval '2 minutes' and m.begun_at + interval '2 minutes')
+       + (select count(*) from queue q where q.subject_id = m.subject_id and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
+       as rivals
+  from messages m where m.uid = $1
 
 -- name: claimed_elsewhere
 select distinct provider_message_id from messages where provider_message_id = any($1::text[])

@@ -102,6 +102,23 @@ async def test_two_unknowns_that_one_text_could_prove_prove_nothing(database_url
         assert set((await world.states()).values()) == {"unknown"}
 
 
+async def test_what_is_sent_while_the_list_is_read_proves_nothing_of_another(database_url: str, tmp_path: Path) -> None:
+    """A producer that hears of an unknown may publish the same text again, and the list that is asked for the first shows the second."""
+    async with open_world(database_url, tmp_path) as world:
+        began = await doubtful(world, "a")
+        await world.shift(6)
+        hands = Hands(world)
+
+        async def meanwhile(*_asked: object) -> list[ListedText]:
+            await world.publish(message_id="b")
+            await hands.mark(await hands.claim())
+            return [listed(began + timedelta(seconds=6))]  # of b, whose answer is still on the way
+
+        world.carrier.list_sent = meanwhile  # type: ignore[assignment,method-assign] # the same, and somebody sends
+        assert await evidence_of(world).look() == 0
+        assert await world.states() == {"a": "unknown", "b": "sending"}
+
+
 async def test_a_request_under_way_is_a_rival_too(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         began = await doubtful(world, "a")
