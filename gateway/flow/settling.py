@@ -124,11 +124,18 @@ class Settling:
         except StoreRefused:
             items = list(by_uid.items())
             if len(items) == 1:
-                uid, (marked, _) = items[0]
-                return await self._settle_round({uid: (marked, Unknown("unstorable_answer"))})
+                return await self._settle_unknown(*items[0])
             middle = len(items) // 2
             first = await self._settle_storable(dict(items[:middle]))
             return first | await self._settle_storable(dict(items[middle:]))
+
+    async def _settle_unknown(self, uid: UUID, answered: Answered) -> dict[tuple[UUID, int], Change]:
+        """An answer that PostgreSQL refuses. If even this is refused, the attempt is let go, and its lease runs out."""
+        try:
+            return await self._settle_round({uid: (answered[0], Unknown("unstorable_answer"))})
+        except StoreRefused:
+            log.error("an answer cannot be stored", uid=str(uid))  # noqa: TRY400 -- the fault says no more
+            return {}
 
     async def _settle_round(self, by_uid: Mapping[UUID, Answered]) -> dict[tuple[UUID, int], Change]:
         chances = {uid: self._chance() for uid in by_uid}

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from gateway.domain.changes import rescue
 from gateway.domain.consent import ConsentKey, Scope
-from gateway.domain.errors import StoreUnavailable
+from gateway.domain.errors import StoreRefused, StoreUnavailable
 from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Refused, Unknown
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
@@ -390,6 +390,38 @@ async def test_a_provider_that_fails_in_an_unknown_way_hurts_one_message(
         await Rescue(world.parts.watch, world.parts.ledger, world.parts.metrics, world.parts.horizons).claims()
         assert sorted((await world.states()).values()) == ["sent", "sent", "sent", "unknown"]
         assert len(world.carrier.sent) == 4
+
+
+async def test_an_answer_that_cannot_be_stored_is_unknown_and_holds_nobody_up(database_url: str, tmp_path: Path) -> None:
+    async def answer(text: Text) -> Accepted:
+        return Accepted("SM\x00" if text.to.reveal() == number(1) else f"SM{text.uid.hex}", 1)
+
+    async with open_world(database_url, tmp_path, Carrier(answer)) as world:
+        await publish(world, 4)
+        async with world.sending():
+            await emptied(world)
+        assert await world.states() == {"m0": "sent", "m1": "unknown", "m2": "sent", "m3": "sent"}
+        assert (await world.rows("select code from messages where message_id = 'm1'"))[0]["code"] == "unstorable_answer"
+
+
+async def test_an_attempt_of_which_nothing_can_be_stored_is_let_go(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await publish(world, 4)
+        dispatch = world.parts.dispatch(OpenGate())
+
+        class Picky:
+            """Takes nothing of one message."""
+
+            async def change(self, uids: Any, judge: Any, ledger: Any = dispatch._settling._ledger) -> Any:
+                if any(row["uid"] in uids for row in await world.rows("select uid from messages where message_id = 'm1'")):
+                    raise StoreRefused("refused")
+                return await ledger.change(uids, judge)
+
+        dispatch._settling._ledger = Picky()  # type: ignore[assignment] # with no other method
+        async with world.sending(dispatch):
+            await emptied(world)  # what is lost is taken up by its own worker
+        assert await world.states() == {"m0": "sent", "m1": "unknown", "m2": "sent", "m3": "sent"}
+        assert dispatch._hands.attempts == {}
 
 
 async def test_what_cannot_be_unsealed_is_not_sent_and_holds_nobody_up(database_url: str, tmp_path: Path) -> None:
