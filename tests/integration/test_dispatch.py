@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count, pairwise
@@ -216,6 +216,16 @@ async def test_a_worker_without_its_starter_does_not_live_on(database_url: str, 
 # -- marked ahead ----------------------------------------------------------------------------------------------------------------
 
 
+def accepting(go: asyncio.Event) -> Callable[[Text], Awaitable[Outcome]]:
+    """A carrier that accepts every text, once it may answer."""
+
+    async def answer(text: Text) -> Outcome:
+        await go.wait()
+        return Accepted(f"SM{text.uid.hex}", 1)
+
+    return answer
+
+
 def hoped(count: int) -> Any:
     """So many slots are thought to fall free soon."""
     return lambda _account: count
@@ -256,12 +266,7 @@ async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, 
 async def test_what_was_marked_ahead_and_finds_no_slot_goes_back(database_url: str, tmp_path: Path) -> None:
     """Requests hang: neither a STOP nor a pause may wait for what was marked in the hope of a slot."""
     hangs = asyncio.Event()
-
-    async def answer(text: Text) -> Accepted:
-        await hangs.wait()
-        return Accepted(f"SM{text.uid.hex}", 1)
-
-    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+    async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
         dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
@@ -280,12 +285,7 @@ async def test_what_was_marked_ahead_and_finds_no_slot_goes_back(database_url: s
 async def test_what_could_not_be_put_back_goes_back_later(database_url: str, tmp_path: Path) -> None:
     """It has surely not begun: an outage of a second must not let its mark run out, as that of a request nobody can tell of."""
     hangs = asyncio.Event()
-
-    async def answer(text: Text) -> Accepted:
-        await hangs.wait()
-        return Accepted(f"SM{text.uid.hex}", 1)
-
-    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+    async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
         dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
@@ -337,12 +337,7 @@ async def test_what_is_marked_while_a_share_is_renewed_begins_with_the_renewed_o
 
 async def test_leaving_puts_back_what_was_marked_ahead(database_url: str, tmp_path: Path) -> None:
     hangs = asyncio.Event()
-
-    async def answer(text: Text) -> Accepted:
-        await hangs.wait()
-        return Accepted(f"SM{text.uid.hex}", 1)
-
-    async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+    async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
         dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
