@@ -19,7 +19,7 @@ from gateway.bus.records import Gap, Record
 from gateway.bus.topics import TopicSpec, apply
 from gateway.crypto.bearer import new_token
 from gateway.domain.errors import CannotOpen, KeyMissing, NoRight, NotFound, StoreRefused
-from gateway.domain.ids import new_uid
+from gateway.domain.ids import new_uid, uid_time
 from gateway.domain.kept_records import KeptRecord, pack, unpack
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult
 from gateway.flow.letters import LetterFilter
@@ -122,7 +122,7 @@ class TestReading:
             )
             with pytest.raises(CannotOpen):
                 await letters.read(moved, everybody, "cli:jane")
-            world.parts.ring.destroy("_system", "dead_letters", datetime.now(UTC).date())
+            world.parts.ring.destroy("_system", "dead_letters", uid_time(gone).date())
         async with open_world(database_url, tmp_path) as world:
             with pytest.raises(KeyMissing):
                 await world.parts.letters().read(gone, everybody, "cli:jane")
@@ -304,7 +304,7 @@ class TestReplay:
             assert f"the topic {TOPIC}, which is not read" in (told[elsewhere] or "")
             assert "no such" in (told[absent] or "")
             assert [row["uid"] for row in await world.rows("select uid from dead_letters where replays > 0")] == [good]
-            world.parts.ring.destroy("_system", "dead_letters", datetime.now(UTC).date())
+            world.parts.ring.destroy("_system", "dead_letters", uid_time(moved).date())
         async with open_world(database_url, tmp_path) as world, kafka_of(broker, unique) as kafka:
             assert "key is gone" in ((await put_back(world, kafka, moved))[moved] or "")
 
