@@ -249,7 +249,9 @@ class TestReplay:
             # put back once more, the newer one still names the first, and its age is the first one's
             newer = rows[0]["uid"]
             assert await put_back(world, kafka, newer) == {newer: None}
-            await world.intake().admit(kafka.topic, 0, await kafka.records(1))
+            (third,) = await kafka.records(1)
+            assert [name for name, _ in third.headers].count(REPLAY_HEADER) == 1
+            await world.intake().admit(kafka.topic, 0, [third])
             assert len(await world.rows("select from dead_letters where replay_of = $1", first)) == 2
             mark = dict(again[0].headers)[REPLAY_HEADER].decode()
             sha256 = (await world.rows("select sha256 from dead_letters where uid = $1", first))[0]["sha256"]
