@@ -84,6 +84,9 @@ class _Process:
             self._ends.append(publisher.stop)
             self._run("relay", relay.run())
             self._ends.append(_calling(relay.stop))
+            chain = self._parts.chain(publisher)
+            self._run("chain", chain.run())
+            self._ends.append(_calling(chain.stop))
         if self._has("sweep"):
             for name, sweep in (("sweep", self._parts.sweep()), ("inquiries", self._parts.inquiries(self._catch_up))):
                 self._run(name, sweep.run())

@@ -29,7 +29,9 @@ from gateway.domain.errors import SettingsError
 from gateway.domain.policy import Policies, load_policies
 from gateway.domain.retry import BackOff
 from gateway.flow.accept import Accepter, Route
+from gateway.flow.audit import AuditTopic, Verification
 from gateway.flow.catch_up import CatchUp
+from gateway.flow.chain import Chain
 from gateway.flow.claims import Claimed
 from gateway.flow.counts import Counting
 from gateway.flow.dispatch import Contents, Dispatch, Gate, Limits
@@ -52,6 +54,8 @@ from gateway.flow.stop import Stop
 from gateway.flow.sweep import Step, Sweep
 from gateway.flow.vault import Vault
 from gateway.settings import Settings, read_allow_list
+from gateway.store.audit import AuditReader
+from gateway.store.chain import Chains
 from gateway.store.consents import Consents
 from gateway.store.control import Control
 from gateway.store.counts import Counts
@@ -114,6 +118,7 @@ def topics_wanted(settings: Settings, policies: Policies | None = None, *, parti
         TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),
         TopicSpec(names.dead_letter, partitions, week),
         TopicSpec(names.metrics, partitions, week),
+        TopicSpec(names.audit, partitions, week),
     ]
 
 
@@ -247,6 +252,17 @@ class Parts:
         names = self.settings.kafka.topics
         topics = Topics(names.status, names.inbound, names.consent, names.dead_letter, names.metrics)
         return Relay(Outbox(self.database), publisher, self.leading("relay"), topics, self.vault, self.hasher, self.metrics)
+
+    def chain(self, publisher: Publisher) -> Chain:
+        """The audit into its chains, and those to their topic: by who holds the relay's name, through the relay's publisher."""
+        topic = self.settings.kafka.topics.audit
+        return Chain(Chains(self.database), publisher, self.leading("relay"), topic, self.hasher, self.metrics)
+
+    def verification(
+        self, topic: AuditTopic | None, tenants: Collection[str] | None = None, *, stored: bool = True
+    ) -> Verification:
+        """A look through the audit's chains."""
+        return Verification(AuditReader(self.database), topic, tenants, stored=stored)
 
     def leading(self, name: str) -> Leading:
         """A name that one process at a time holds."""

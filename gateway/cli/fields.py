@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from gateway.domain.personal import PhoneNumber
 
-__all__ = ["MESSAGE_ID", "SLUG", "WHY", "no_arguments", "prompted", "read_number", "some_number", "tenant_option"]
+__all__ = ["CHAIN", "MESSAGE_ID", "SLUG", "WHY", "no_arguments", "prompted", "read_number", "some_number", "tenant_option"]
 
 _HINT: Final = (
     "a telephone number is never taken from an argument, which shells and process lists keep: "
@@ -47,6 +47,7 @@ class _Why(click.ParamType[str]):
 
 
 SLUG: Final = _Matching("name", r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", "small letters, digits and inner hyphens, at most 64")
+CHAIN: Final = _Matching("name", r"_system|[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", "a tenant's name, or _system")
 MESSAGE_ID: Final = _Matching("id", r"[!-~]{1,128}", "1 to 128 visible ASCII characters")
 WHY: Final = _Why()
 

@@ -35,6 +35,7 @@ _SECTIONS = {
         "consent": ("gateway.cli.consent:consent", "Show, stop, start or import people's consent."),
     },
     "Operate": {
+        "audit": ("gateway.cli.audit:audit", "Verify the audit's chains, or export them."),
         "pause": ("gateway.cli.pauses:pause", "Stop sending: everything, or a part."),
         "resume": ("gateway.cli.pauses:resume", "Let what was paused go on."),
         "pauses": ("gateway.cli.pauses:pauses", "Show what is paused, since when, by whom and why."),

@@ -32,6 +32,7 @@ from gateway.domain.reasons import Reason
 
 __all__ = [
     "SOURCE",
+    "AuditEvent",
     "ConsentEvent",
     "DeadLetterEvent",
     "InboundEvent",
@@ -283,6 +284,59 @@ class MetricsEvent(OutgoingEvent):
     """Which of them are not told apart, as the count of each would be small."""
     count: Annotated[int, Field(ge=1)]
     """How many status events, corrections included, repeats not."""
+
+
+class AuditEvent(OutgoingEvent):
+    """A record of the audit, in its tenant's chain. Its data is the form that `gateway/domain/chain.py` writes, byte for byte.
+
+    The hash is the SHA-256 of the data without the member `hash`: cut from `,"hash":` on, and closed with `}`. Readers drop a record
+    that they have by its sequence; two that are not the same are an alarm.
+    """
+
+    TYPE: ClassVar[str] = "sms.audit.recorded.v1"
+
+    chain: Literal[1]
+    """The version of the form that is hashed."""
+    tenant: Annotated[str, Field(min_length=1, max_length=64)]
+    """Whose chain it is; _system for what belongs to no tenant."""
+    sequence: Annotated[int, Field(ge=1)]
+    """Counts the tenant's records from 1, without a gap."""
+    previous: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The hash of the record before it; zeros before the first."""
+    chained_at: Moment
+    """When it was chained."""
+    at: Moment
+    """When it happened."""
+    uid: UUID | None = None
+    """The gateway's id of the message or dead letter that it is about; the ids of a message's status events begin with it."""
+    number: Annotated[int, Field(ge=0)]
+    """Counts the records about a message from 1, without a gap."""
+    step: str
+    """What was done."""
+    state: str | None = None
+    """The state that the message came to, where it changed."""
+    reason: str | None = None
+    """Why."""
+    rule: str | None = None
+    """The rule that decided, or the scope that a consent or a pause covers."""
+    policy: str | None = None
+    """The version of the policy that was decided by."""
+    attempt: int | None = None
+    """The attempt that it belongs to."""
+    provider: str | None = None
+    """The provider that the attempt went through."""
+    account: str | None = None
+    """The alias of the provider account."""
+    code: str | None = None
+    """The provider's code, or its id of a text that contradicts."""
+    evidence: str | None = None
+    """What proves it."""
+    actor: str
+    """The process, token or operator that did it."""
+    person: Annotated[str, Field(pattern=r"^[0-9a-f]{32,64}$")] | None = None
+    """The name for the person that this tenant's consent events use; on records about a message none: the message tells."""
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The SHA-256 of the form of all the above."""
 
 
 def encode(event: OutgoingEvent | OptInProof) -> bytes:

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.domain.errors import NotFound
 from gateway.domain.events import (
+    AuditEvent,
     ConsentEvent,
     DeadLetterEvent,
     InboundEvent,
@@ -31,7 +32,14 @@ __all__ = ["check", "current", "export", "stale"]
 Schema = dict[str, Any]
 
 _INCOMING: Final = (OutboundMessage,)
-_OUTGOING: Final[tuple[type[OutgoingEvent], ...]] = (StatusEvent, InboundEvent, ConsentEvent, DeadLetterEvent, MetricsEvent)
+_OUTGOING: Final[tuple[type[OutgoingEvent], ...]] = (
+    StatusEvent,
+    InboundEvent,
+    ConsentEvent,
+    DeadLetterEvent,
+    MetricsEvent,
+    AuditEvent,
+)
 
 
 class _Untitled(GenerateJsonSchema):

@@ -66,6 +66,7 @@ class Topics(Section):
     consent: TopicName = setting("sms.consent.v1", "Opt-ins and opt-outs; written, compacted.")
     dead_letter: TopicName = setting("sms.outbound.dlq.v1", "Events that can't be processed, with the reason; written.")
     metrics: TopicName = setting("sms.metrics.v1", "Counts of status events, small ones suppressed; written.")
+    audit: TopicName = setting("sms.audit.v1", "Each tenant's chained audit; written.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -94,5 +94,5 @@ insert into outbox (kind, tenant, uid, version, subject_id, payload, rule, creat
 values ($1, $2, $3, $4, $5, $6, $7, (select gateway_now()))
 
 -- name: audit
-insert into audit (at, tenant, uid, number, step, state, reason, rule, policy, evidence, actor, subject_id)
+insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, evidence, actor, subject_id)
 values ((select gateway_now()), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)

@@ -85,13 +85,13 @@ update tokens set revoked_at = (select gateway_now()) where name = $1 and revoke
 select name, tenants from tokens where token_hash = $1 and revoked_at is null and 'api' = any(rights)
 
 -- name: audit
-insert into audit (at, tenant, number, step, rule, actor) values ((select gateway_now()), $1, 0, $2, $3, $4)
+insert into audit_unchained (at, tenant, number, step, rule, actor) values ((select gateway_now()), $1, 0, $2, $3, $4)
 
 -- name: fact
 insert into facts (name, value) values ($1, $2) on conflict (name) do update set name = excluded.name returning value
 
 -- name: note_gap
-insert into audit (at, tenant, number, step, evidence, actor) values ((select gateway_now()), '_system', 0, 'records_not_read', $1, $2)
+insert into audit_unchained (at, tenant, number, step, evidence, actor) values ((select gateway_now()), '_system', 0, 'records_not_read', $1, $2)
 
 -- A message by its producer's id; what it is doing now stands in the queue.
 -- name: story

@@ -36,7 +36,7 @@ with new as materialized (
   select uid, route_id, tenant, programme, category, kind, subject_id, sender, 'waiting', due_at, expires_at, 0, 0, 1, parts
     from new where route_id is not null
 ), audited as (
-  insert into audit (at, tenant, uid, number, step, state, reason, rule, policy, actor)
+  insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, actor)
   select (select gateway_now()), tenant, uid, 1, 'decided', state, reason, rule, policy, $23 from new
 )
 insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, parts, policy, rule)
@@ -63,7 +63,7 @@ with new as materialized (
   on conflict do nothing
   returning uid, tenant, reason
 ), audited as (
-  insert into audit (at, tenant, uid, number, step, reason, actor)
+  insert into audit_unchained (at, tenant, uid, number, step, reason, actor)
   select (select gateway_now()), tenant, uid, 1, 'dead_lettered', reason, $14 from kept
 )
 insert into outbox (kind, created_at, tenant, uid, version, payload)

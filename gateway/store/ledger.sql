@@ -66,7 +66,7 @@ with change as materialized (
     from change c
    where q.uid = c.uid and c.queue = 'claim'
 ), audited as (
-  insert into audit (at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor)
+  insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor)
   select (select now from at), c.tenant, c.uid, c.number, c.step, c.state, c.reason, c.rule, c.policy, c.attempt, c.provider,
          c.account, c.code, c.evidence, $3
     from change c

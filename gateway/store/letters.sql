@@ -30,7 +30,7 @@ select name, tenants, rights, revoked_at is not null as revoked from tokens wher
 
 -- Who did what with which letters, or was refused, and why.
 -- name: audit
-insert into audit (at, tenant, uid, number, step, reason, actor)
+insert into audit_unchained (at, tenant, uid, number, step, reason, actor)
 select (select gateway_now()), d.tenant, d.uid, 0, $2, $3, $4
   from unnest($1::uuid[]) as wanted(uid) join dead_letters d on d.uid = wanted.uid
 

@@ -65,6 +65,10 @@ class Watch:
         metrics.outbox_events.set(outbox["events"])
         metrics.outbox_oldest_seconds.set(outbox["oldest"])
         metrics.outbox_parked_events.set(outbox["parked"])
+        audit = (await self._database.fetch(statements("watch")["audit_level"]))[0]
+        metrics.audit_unchained_records.set(audit["records"])
+        metrics.audit_unchained_oldest_seconds.set(audit["oldest"])
+        metrics.audit_unpublished_records.set(audit["unpublished"])
         barriers = (await self._database.fetch(statements("watch")["barriers"]))[0]
         metrics.catch_up_barriers.set(barriers["barriers"])
 

@@ -40,6 +40,11 @@ select (select count(*) from outbox) - (select count(*) from outbox where parked
        coalesce((select extract(epoch from gateway_now() - created_at) from outbox where parked is null order by id limit 1), 0)::float8
        as oldest
 
+-- name: audit_level
+select (select count(*) from audit_unchained) as records,
+       greatest(0, coalesce((select extract(epoch from (select gateway_now()) - at) from audit_unchained order by id limit 1), 0))::float8 as oldest,
+       (select coalesce(sum(sequence - published), 0)::bigint from audit_heads) as unpublished
+
 -- name: barriers
 select count(*) as barriers from catch_up where raised_at is not null
 

@@ -17,7 +17,18 @@ from gateway.domain.states import State
 __all__ = ["Metrics"]
 
 PREFIX: Final = "sms_gateway_"
-STAGES: Final = ("intake_batch", "claim", "mark", "request", "settle", "publish", "receipt", "accept_to_request")
+STAGES: Final = (
+    "intake_batch",
+    "claim",
+    "mark",
+    "request",
+    "settle",
+    "publish",
+    "receipt",
+    "accept_to_request",
+    "chain",
+    "publish_audit",
+)
 
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 _STOP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0, 12.0, 15.0)
@@ -42,7 +53,15 @@ class Metrics:
         """Another process measures the queue and the outbox now: what this one saw last is not shown any more."""
         self.queue_messages.clear()
         self.queue_oldest_seconds.clear()
-        for gauge in (self.outbox_events, self.outbox_parked_events, self.outbox_oldest_seconds, self.catch_up_barriers):
+        for gauge in (
+            self.outbox_events,
+            self.outbox_parked_events,
+            self.outbox_oldest_seconds,
+            self.catch_up_barriers,
+            self.audit_unchained_records,
+            self.audit_unchained_oldest_seconds,
+            self.audit_unpublished_records,
+        ):
             gauge.set(math.nan)
 
     def moved(self, change: Change) -> None:
@@ -123,6 +142,14 @@ class Metrics:
             "outbox_parked_events", "Events put aside because the broker will never take them."
         )
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_seconds", "Age of the oldest event not yet published.")
+        self.audit_chained_total = self._counter(
+            "audit_chained_total", "Audit records that were bound into their tenant's chain."
+        )
+        self.audit_unchained_records = self._gauge("audit_unchained_records", "Audit records not yet in their tenant's chain.")
+        self.audit_unchained_oldest_seconds = self._gauge(
+            "audit_unchained_oldest_seconds", "Age of the oldest audit record not yet chained."
+        )
+        self.audit_unpublished_records = self._gauge("audit_unpublished_records", "Chained audit records not yet published.")
         self.claims_rescued_total = self._counter(
             "claims_rescued_total", "Claims of a lost worker or answer, by the state they were put in.", "to"
         )

@@ -754,7 +754,7 @@ class Walk(RuleBasedStateMachine):
         self.run(self.empty())
 
     async def empty(self) -> None:
-        tables = "messages, bodies, queue, message_ids, consents, inbound, audit, outbox"
+        tables = "messages, bodies, queue, message_ids, consents, inbound, audit_unchained, outbox"
         await self.world.parts.database.execute(f"truncate {tables}")
         await self.world.parts.database.execute("update clock set shift = interval '0'")
 

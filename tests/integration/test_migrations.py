@@ -100,7 +100,7 @@ async def test_there_is_a_partition_for_every_day_of_two_weeks(database_url: str
                 uid = new_uid(at)
                 table = await session.fetchval("insert into bodies values ($1, '') returning tableoid::regclass::text", uid)
                 assert table == f"bodies_{midnight:%Y%m%d}"
-        for table in ("messages", "audit"):
+        for table in ("messages", "audit_chain"):
             count = await session.fetchval("select count(*) from pg_inherits where inhparent = $1::text::regclass", table)
             assert count == DAYS_AHEAD + 2
     finally:
@@ -137,7 +137,9 @@ async def test_without_postgresql_it_says_so() -> None:
         await migrate(f"postgresql://nobody:secret@127.0.0.1:{free_port()}/nothing")
 
 
-@pytest.mark.parametrize("chapter", ["consents", "control", "counts", "dispatch", "intake", "ledger", "outbox", "watch"])
+@pytest.mark.parametrize(
+    "chapter", ["audit", "chain", "consents", "control", "counts", "dispatch", "intake", "ledger", "outbox", "watch"]
+)
 async def test_every_statement_can_be_prepared(database_url: str, chapter: str) -> None:
     """A name that is misspelt in SQL is found here, not on the day when the statement first runs."""
     session = await asyncpg.connect(database_url)
