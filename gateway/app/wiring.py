@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,6 @@ from gateway.domain.errors import SettingsError
 from gateway.domain.policy import Policies, load_policies
 from gateway.domain.retry import BackOff
 from gateway.flow.accept import Accepter, Route
-from gateway.flow.audit import AuditTopic, Verification
 from gateway.flow.catch_up import CatchUp
 from gateway.flow.chain import Chain
 from gateway.flow.claims import Claimed
@@ -54,7 +53,6 @@ from gateway.flow.stop import Stop
 from gateway.flow.sweep import Step, Sweep
 from gateway.flow.vault import Vault
 from gateway.settings import Settings, read_allow_list
-from gateway.store.audit import AuditReader
 from gateway.store.chain import Chains
 from gateway.store.consents import Consents
 from gateway.store.control import Control
@@ -257,12 +255,6 @@ class Parts:
         """The audit into its chains, and those to their topic: by who holds the relay's name, through the relay's publisher."""
         topic = self.settings.kafka.topics.audit
         return Chain(Chains(self.database), publisher, self.leading("relay"), topic, self.hasher, self.metrics)
-
-    def verification(
-        self, topic: AuditTopic | None, tenants: Collection[str] | None = None, *, stored: bool = True
-    ) -> Verification:
-        """A look through the audit's chains."""
-        return Verification(AuditReader(self.database), topic, tenants, stored=stored)
 
     def leading(self, name: str) -> Leading:
         """A name that one process at a time holds."""

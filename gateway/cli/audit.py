@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
@@ -71,17 +70,17 @@ def verify(
         return _verify_file(file, json_wanted=as_json_)
 
     async def look(parts: Parts) -> Report:
+        from gateway.app.audit import verify_audit
         from gateway.app.wiring import broker_address
-        from gateway.bus.replay import replaying
 
-        async with AsyncExitStack() as stack:
-            topic = None
-            if where != "postgresql":
-                topic = await stack.enter_async_context(
-                    replaying(broker_address(parts.settings), parts.settings.kafka.topics.audit)
-                )
-            chosen = None if tenant is None else [tenant]
-            return await parts.verification(topic, chosen, stored=where != "topic").look(progress)
+        return await verify_audit(
+            parts.database,
+            None if where == "postgresql" else broker_address(parts.settings),
+            parts.settings.kafka.topics.audit,
+            tenants=None if tenant is None else [tenant],
+            stored=where != "topic",
+            tell=progress,
+        )
 
     report = invocation.with_parts(look)
     _known(tenant, report.tenants)

@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway.app.audit import verify_audit
 from gateway.bus.producer import EventPublisher
 from gateway.demo.backend import Backend
 from gateway.demo.checks import Check, checked, summary
 from gateway.demo.display import Display
 from gateway.demo.evidence import collect
 from gateway.demo.facts import TAKEN, Facts
-from gateway.demo.people import CARRIER_SCRIPTS
+from gateway.demo.people import BOOKS, CARRIER_SCRIPTS, CLINIC
 from gateway.demo.scenes import Scenes
 from gateway.demo.stage import Stage, set_stage
 from gateway.demo.traffic import Traffic
@@ -144,11 +145,22 @@ class _Play:
             *checked(facts),
             Check("the gateway's exit code after SIGTERM", 0, code),
             Check("left in the queue and the outbox", 0, left),
+            *await self._audited(),
             Check("numbers and texts in the gateway's log", 0, self._personal_lines(self._stage.gateway.log)),
             Check(f"the end within {_MOST_SECONDS:g} s", True, numbers["seconds"] <= _MOST_SECONDS),
         ]
         self._display.conclude({**summary(facts), **numbers}, checks)
         return 0 if all(check.passed for check in checks) else 1
+
+    async def _audited(self) -> list[Check]:
+        """Every tenant's chain, in PostgreSQL and in the topic."""
+        stage = self._stage
+        report = await verify_audit(stage.database, stage.broker, stage.settings.kafka.topics.audit)
+        chained = {tenant for tenant, looked in report.tenants.items() if looked.records and looked.topic_records}
+        return [
+            Check("what was done to the audit since it was written", [], [str(finding) for finding in report.findings][:5]),
+            Check("tenants whose audit is chained and published", True, {BOOKS, CLINIC} <= chained),
+        ]
 
     def _personal_lines(self, log: Path) -> int:
         said = [

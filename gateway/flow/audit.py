@@ -17,7 +17,7 @@ from uuid import UUID
 from gateway.domain.chain import GENESIS, Anchor, Chained, decode
 from gateway.domain.chain_check import ChainCheck, Finding, wrong_numbers
 
-__all__ = ["AuditReader", "AuditTopic", "ChainEnd", "Counted", "Looked", "Report", "Verification"]
+__all__ = ["AuditReader", "AuditTopic", "ChainEnd", "Counted", "Looked", "Report", "Tell", "Verification", "silently"]
 
 _POSTGRESQL: Final = "PostgreSQL"
 _TOPIC: Final = "the topic"
@@ -27,6 +27,11 @@ _MOST_FINDINGS: Final = 1000  # of messages' counters; the chain's own are runs
 
 Tell = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows the progress of a look: what it is called and how much there is to do; gives what moves it on."""
+
+
+def silently(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Shows nothing."""
+    return nullcontext(lambda _count: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ class Verification:
         self._stored = stored
         self._report = Report()
 
-    async def look(self, tell: Tell = lambda _what, _total: nullcontext(lambda _count: None)) -> Report:
+    async def look(self, tell: Tell = silently) -> Report:
         """Look it all through. Raises StoreUnavailable, BrokerUnavailable."""
         ends = await self._ends()
         unchained = await self._reader.unchained()

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.app.audit import verify_audit
 from gateway.bus.address import BrokerAddress
 from gateway.bus.producer import EventPublisher
-from gateway.bus.replay import replaying
 from gateway.bus.topics import TopicSpec, apply
 from gateway.domain.chain import AuditRecord, Chained, chained, decode, encode
 from gateway.domain.publishing import Acknowledged, OutEvent
@@ -255,8 +255,7 @@ async def test_everything_that_can_be_done_in_the_topic_is_found_there(
                 ]
                 results = await publisher.publish(batch)
                 assert all(isinstance(result, Acknowledged) for result in results)
-                async with replaying(address, topic) as replay:
-                    report = await world.parts.verification(replay, stored=False).look()
+                report = await verify_audit(world.parts.database, address, topic, stored=False)
                 assert found(report) == expected, name
                 repeats = 5 if name == "equal repeats" else 0
                 assert report.tenants["clinic"].topic_repeats == repeats
@@ -281,9 +280,8 @@ async def test_a_tail_cut_from_postgresql_shows_in_the_topic(database_url: str, 
                 last.sequence,
                 last.hash,
             )
-            assert found(await world.parts.verification(None).look()) == set()
-            async with replaying(address, unique) as replay:
-                report = await world.parts.verification(replay).look()
+            assert found(await verify(world, topic=False)) == set()
+            report = await verify_audit(world.parts.database, address, unique)
             assert found(report) == {("cut", "PostgreSQL", CLINIC - 1, CLINIC), ("unreadable", "the topic", None, None)}
     finally:
         await publisher.stop()
@@ -294,9 +292,8 @@ async def test_a_topic_that_has_forgotten_is_not_taken_for_cut(
 ) -> None:
     async with audited(database_url, tmp_path) as (world, _events):
         await apply(BrokerAddress(broker), [TopicSpec(unique, 1, {"cleanup.policy": "delete", "retention.ms": "3600000"})])
-        async with replaying(BrokerAddress(broker), unique) as replay:
-            assert {one.what for one in (await world.parts.verification(replay).look()).findings} == {"cut"}
+        report = await verify_audit(world.parts.database, BrokerAddress(broker), unique)
+        assert {one.what for one in report.findings} == {"cut"}
         await world.shift(3700)
-        async with replaying(BrokerAddress(broker), unique) as replay:
-            report = await world.parts.verification(replay).look()
+        report = await verify_audit(world.parts.database, BrokerAddress(broker), unique)
         assert report.whole, report.findings

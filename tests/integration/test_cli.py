@@ -430,6 +430,85 @@ def test_bytes_that_are_no_text_are_a_rejected_row(cli: Cli, tmp_path: Path) -> 
     assert [one["line"] for one in told["rejects"]] == [3, 4]
 
 
+# -- audit --------------------------------------------------------------------------------------------------------------------
+
+
+def audited(cli: Cli, tmp_path: Path) -> Path:
+    """A file with the chains of the gateway that runs, once a message of the shop is in them."""
+    assert cli("publish", "-", given=event("audited"))[0] == 0
+    until_state(cli, "audited", "delivered")
+
+    def chained() -> bool:
+        code, out, err = cli("audit", "verify", "--json")
+        told = json.loads(out)
+        assert code == 0, (err, told["findings"])
+        return all(chain["unchained"] == 0 and chain["published"] == chain["to"] > 0 for chain in told["chains"])
+
+    until_sync(chained, 30, "chains")
+    file = tmp_path / "audit.jsonl"
+    code, out, _ = cli("audit", "export", str(file))
+    assert code == 0
+    assert f"records written to {file}" in out
+    return file
+
+
+def test_the_audit_is_verified_where_it_is_and_in_a_file(cli: Cli, tmp_path: Path) -> None:
+    file = audited(cli, tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+    code, out, _ = cli("audit", "verify", *SHOP)
+    assert code == 0
+    assert "harbour-books" in out
+    assert "northside-clinic" not in out
+    assert "whole: nothing was found" in out
+    assert "Not seen: a chain that was made anew" in out
+    for where in ("postgresql", "topic"):
+        assert cli("audit", "verify", "--in", where)[0] == 0
+    code, out, _ = cli("audit", "verify", str(file), "--json")
+    told = json.loads(out)
+    assert (code, told["whole"], told["findings"]) == (0, True, [])
+    assert sum(chain["records"] for chain in told["chains"]) == len(file.read_text().splitlines()) - len(told["chains"])
+
+    code, _, err = cli("audit", "export", str(file))  # it is there, and stays as it is
+    assert code == 1
+    assert f"{file} cannot be written: File exists" in err
+    code, _, err = cli("audit", "verify", "--tenant", "nobody")
+    assert code == 1
+    assert "there is no audit of a tenant nobody" in err
+    assert cli("audit", "verify", str(file), *SHOP)[0] == 2
+    assert cli("audit", "verify", str(tmp_path / "none"))[0] == 2
+
+
+def test_whatever_is_done_to_a_file_is_found_at_its_line(cli: Cli, tmp_path: Path) -> None:
+    assert cli("audit", "export", *SHOP, str(audited(cli, tmp_path).with_name("shop.jsonl")))[0] == 0
+    lines = (tmp_path / "shop.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(lines) > 4
+    last = len(lines) - 1
+    head, *records = lines
+    opening = json.loads(head)
+    anchor = {**opening, "anchor": {**opening["anchor"], "hash": "ab" * 32}}
+    spoilt: list[tuple[list[bytes], str]] = [
+        (
+            [head, records[0], records[1].replace(b'"actor":"', b'"actor":"x'), *records[2:]],
+            "harbour-books record 2 in {}, line 3: changed",
+        ),
+        ([head, records[0], records[2], records[1], *records[3:]], "record 2 in {}, line 4: comes after a later record"),
+        ([head, records[0], *records[2:]], "record 2 in {}: missing"),
+        ([head, *records[:-2]], f"records {last - 1} to {last} in {{}}: missing at the end"),
+        ([head, *records, records[0]], f"record 1 in {{}}, line {last + 2}: there twice"),
+        ([head, *records[:-1], records[-1][:-20]], f"a record in {{}}, line {last + 1}: is no record of a chain"),
+        ([json.dumps(anchor).encode() + b"\n", *records], "record 1 in {}, line 2: does not follow the record before it"),
+        (records, "a record in {}, line 1: is no record of a chain (it belongs to no chain that is begun above it)"),
+        ([b"{}\n"], "a record in {}, line 1: is no record of a chain"),
+        ([], "a record in {}: is no record of a chain (no chain begins in it)"),
+    ]
+    for number, (content, expected) in enumerate(spoilt):
+        file = tmp_path / f"spoilt-{number}.jsonl"
+        file.write_bytes(b"".join(content))
+        code, out, _ = cli("audit", "verify", str(file))
+        assert code == 1, expected
+        assert expected.format(file) in out, out
+
+
 # -- tokens, topics, database -------------------------------------------------------------------------------------------------
 
 
