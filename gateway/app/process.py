@@ -247,8 +247,8 @@ async def run_process(settings: Settings, role: Role, *, ready_fd: int | None = 
     async with open_parts(settings, role) as parts:
         process = _Process(parts, role)
         try:
+            _calm_collector()  # before the fuse burns: on a busy machine it takes its time
             ports = await process.start()
-            _calm_collector()
             log.info("started", role=role, **ports)
             if ready_fd is not None:
                 os.write(ready_fd, json.dumps(ports).encode() + b"\n")
