@@ -1,7 +1,7 @@
 """The audit's chain: each record of a tenant is bound to the one before it by a hash, so that what is changed, taken out or moved shows.
 
 A record's hash is the SHA-256 of its *form*: one line of JSON (RFC 8259) that is the same for the same record wherever it is made. The
-members come in the order of :class:`Chained`'s description below, without blanks; texts are ASCII with the shortest escapes, what is
+members come in the order in which ``_form`` writes them, without blanks; texts are ASCII with the shortest escapes, what is
 absent is ``null``, moments are UTC with six digits of a second. ``chain`` names this form, so that another can follow it. What is
 published, stored in a file and read by others is the form with ``hash`` as its last member.
 """
@@ -26,7 +26,7 @@ _HASHED: Final = (
     "attempt", "provider", "account", "code", "evidence", "actor", "person",
 )  # fmt: skip # the order of the form's members
 _TEXTS: Final = ("state", "reason", "rule", "policy", "provider", "account", "code", "evidence", "person")
-_encoder: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
+_quoted: Final = json.encoder.encode_basestring_ascii
 
 
 class Anchor(NamedTuple):
@@ -126,11 +126,20 @@ def _link(found: dict[str, Any]) -> Chained:
 
 
 def _form(record: AuditRecord, sequence: int, previous: bytes, chained_at: datetime) -> bytes:
-    values = (
-        FORM, record.tenant, sequence, previous.hex(), _moment(chained_at), _moment(record.at),
-        None if record.uid is None else str(record.uid), *record[3:],
-    )  # fmt: skip # in the order of the members
-    return _encoder.encode(dict(zip(_HASHED, values, strict=True))).encode("ascii")
+    """Written out, as a general encoder takes three times as long: some thousand records a second come by here, twice each."""
+    return (
+        f'{{"chain":{FORM},"tenant":{_quoted(record.tenant)},"sequence":{sequence},"previous":"{previous.hex()}"'
+        f',"chained_at":"{_moment(chained_at)}","at":"{_moment(record.at)}"'
+        f',"uid":{"null" if record.uid is None else _quoted(str(record.uid))},"number":{record.number},"step":{_quoted(record.step)}'
+        f',"state":{_maybe(record.state)},"reason":{_maybe(record.reason)},"rule":{_maybe(record.rule)},"policy":{_maybe(record.policy)}'
+        f',"attempt":{"null" if record.attempt is None else record.attempt},"provider":{_maybe(record.provider)}'
+        f',"account":{_maybe(record.account)},"code":{_maybe(record.code)},"evidence":{_maybe(record.evidence)}'
+        f',"actor":{_quoted(record.actor)},"person":{_maybe(record.person)}}}'
+    ).encode("ascii")
+
+
+def _maybe(text: str | None) -> str:
+    return "null" if text is None else _quoted(text)
 
 
 def _moment(at: datetime) -> str:

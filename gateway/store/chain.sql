@@ -3,7 +3,7 @@
 -- Deleted as they are taken: of two processes that do this at once, each record comes to one. No cursor: ids commit out of order, and
 -- what becomes visible late is taken late. The records of one message are in order of its counter: each was committed before the next.
 -- name: take
-delete from audit_unchained where id = any(array(select id from audit_unchained order by id limit $1 for update))
+delete from audit_unchained where id = any(array(select id from audit_unchained order by id limit $1))
 returning id, at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor, subject_id
 
 -- The heads of these chains, made where they are missing, and locked in order until the transaction ends.
@@ -25,7 +25,8 @@ update audit_heads h set sequence = n.sequence, hash = n.hash, chained_at = n.ch
   from unnest($1::text[], $2::bigint[], $3::bytea[], $4::timestamptz[]) as n(tenant, sequence, hash, chained_at)
  where h.tenant = n.tenant
 
--- What the topic lacks, each tenant's in order. A cursor serves here: sequences are given under the head's lock, and become visible in order.
+-- What the topic lacks, each tenant's in order; first the chain that has waited longest, so that a busy tenant does not keep others waiting.
+-- A cursor serves here: sequences are given under the head's lock, and become visible in order.
 -- name: unpublished
 select c.at, c.tenant, c.uid, c.number, c.step, c.state, c.reason, c.rule, c.policy, c.attempt, c.provider, c.account, c.code, c.evidence,
        c.actor, c.person, c.sequence, c.previous, c.chained_at, c.hash
@@ -34,7 +35,7 @@ select c.at, c.tenant, c.uid, c.number, c.step, c.state, c.reason, c.rule, c.pol
                       where c.tenant = h.tenant and c.sequence > h.published and c.chained_at >= h.published_at
                       order by c.sequence limit $1) c
  where h.published < h.sequence
- order by c.tenant, c.sequence
+ order by h.published_at, c.tenant, c.sequence
  limit $1
 
 -- name: mark_published

@@ -26,8 +26,9 @@ __all__ = ["chain_of", "happenings", "open_topic", "verify"]
 def chain_of(world: World, publisher: Any, **more: Any) -> Chain:
     parts = world.parts
     chains = more.pop("chains", None) or Chains(parts.database)
+    leading = more.pop("leading", None) or parts.leading("relay")
     topic = getattr(world, "audit_topic", "sms.audit.v1")
-    return Chain(chains, publisher, parts.leading("relay"), topic, parts.hasher, parts.metrics, **more)
+    return Chain(chains, publisher, leading, topic, parts.hasher, parts.metrics, **more)
 
 
 async def happenings(world: World, name: str = "m") -> None:

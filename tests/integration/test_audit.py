@@ -14,6 +14,7 @@ from gateway.bus.topics import TopicSpec, apply
 from gateway.domain.chain import AuditRecord, Chained, chained, decode, encode
 from gateway.domain.publishing import Acknowledged, OutEvent
 from gateway.flow.audit import Report
+from gateway.store.audit import AuditReader
 from tests.integration.audited import chain_of, happenings, verify
 from tests.integration.test_relay import Recorder
 from tests.integration.world import World, open_world
@@ -132,6 +133,13 @@ async def test_everything_that_can_be_done_in_postgresql_is_found_there(database
             ):
                 await database.execute(restore)
         assert (await verify(world, topic=False)).whole
+
+
+async def test_two_of_one_sequence_are_read_together_wherever_a_batch_ends(database_url: str, tmp_path: Path) -> None:
+    async with audited(database_url, tmp_path) as (world, _events):
+        await world.parts.database.execute(f"insert into audit_chain select * from audit_chain where {AT}")
+        read = await AuditReader(world.parts.database).records("clinic", 0, CLINIC, 5)
+        assert [link.sequence for link in read] == [1, 2, 3, 4, 5, 5]
 
 
 async def test_a_message_that_lacks_its_last_record_is_found_by_its_own_counter(database_url: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from gateway.domain.chain import Chained
 from gateway.domain.outcome import Accepted
 from gateway.domain.publishing import Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.flow.chain import Binder, Chain
+from gateway.flow.leading import Leading
 from gateway.store.chain import Chains
 from tests.integration.audited import chain_of, happenings, open_topic, verify
 from tests.integration.hands import Hands, receipt_of
@@ -292,14 +293,37 @@ async def test_what_another_chained_and_did_not_publish_goes_first(database_url:
         assert not await world.rows("select from audit_heads where published < sequence")
 
 
+async def test_a_busy_tenant_does_not_keep_anothers_chain_from_going_out(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        fill = "insert into audit_unchained (at, tenant, number, step, actor) select now(), $1, 0, 'x', 'test' from generate_series(1, $2::int)"
+        await world.parts.database.execute(fill, "shop", 10)
+        await Chains(world.parts.database).chain(1000, chain_of(world, Recorder())._bind)
+        recorder = Recorder()
+        chain = chain_of(world, recorder, batch=4)
+        for _ in range(8):  # the clinic writes as much as goes out in one batch
+            await world.parts.database.execute(fill, "clinic", 4)
+            await chain.once()
+        assert [number for name, number in await told(recorder.events) if name == "shop"] == list(range(1, 11))
+
+
+class Asked(Leading):
+    """Counts how often somebody wanted to know whether the name is theirs."""
+
+    count = 0
+
+    async def hold(self) -> bool:
+        self.count += 1
+        return await super().hold()
+
+
 async def test_only_who_holds_the_relays_name_chains(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         await happenings(world)
-        await world.parts.control.hold("relay", "another", 6.0)
+        await world.parts.control.hold("relay", "another", 60.0)
         recorder = Recorder()
-        async with running(chain_of(world, recorder, idle=0.01)):
-            await until(lambda: world.rows("select from leaders where holder = 'another'"))
-            await asyncio.sleep(0)
+        leading = Asked(world.parts.control, "relay", world.parts.name)
+        async with running(chain_of(world, recorder, leading=leading, idle=0.01)):
+            await until(lambda: leading.count > 5)
             assert recorder.events == []
             assert not await world.rows("select from audit_chain")
             await world.parts.control.release("relay", "another")
