@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.store.chain import Chains
 from gateway.store.statements import statements
+from tests.integration.audited import chain_of
 from tests.integration.hands import Hands
 from tests.integration.world import World, open_world
 
@@ -194,3 +196,21 @@ async def test_the_outbox_is_taken_in_order_without_sorting_it(world: World) -> 
     check(plan, "outbox", "messages")
     read = sum(node["Actual Rows"] * node["Actual Loops"] for node in scans(plan, "outbox") if run(node))
     assert read <= 50
+
+
+@FILLED
+async def test_the_audit_is_taken_and_published_by_index_and_no_past_day_is_looked_into(world: World) -> None:
+    plan = await explain(world, "chain", "take", 100)
+    check(plan, "audit_unchained")
+    assert plan["Plan"]["Actual Rows"] == 100
+    await Chains(world.parts.database).chain(1000, chain_of(world, None)._bind)
+    # the last one that was published is of today: what lies before is not looked through for the next
+    await world.parts.database.execute("update audit_heads set published = 1, published_at = chained_at")
+    plan = await explain(world, "chain", "unpublished", 50)
+    assert plan["Plan"]["Actual Rows"] == 50
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y%m%d}"
+    looked = [node for node in scans(plan, "audit_chain") if run(node)]
+    assert looked
+    for node in looked:
+        assert node["Node Type"] != "Seq Scan", node
+        assert not node["Relation Name"].endswith(yesterday)
