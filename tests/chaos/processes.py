@@ -24,7 +24,7 @@ __all__ = ["ROOT", "Family", "Member", "environment_of"]
 
 ROOT: Final = Path(__file__).parents[2]
 _PR_SET_PDEATHSIG: Final = 1
-_START_SECONDS: Final = 300.0  # a limit for a machine that is busy, and a broker that is away: 2 to 5 are usual
+_START_SECONDS: Final = 600.0  # a limit for a machine that is busy, and a broker that is away: 2 to 5 are usual
 _STARTS_AGAIN: Final = 200
 _libc: Final = ctypes.CDLL(None)
 

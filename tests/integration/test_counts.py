@@ -236,6 +236,21 @@ async def test_a_relay_that_is_killed_at_the_removal_counts_once(database_url: s
         assert told == events
 
 
+async def test_who_no_longer_holds_the_name_takes_nothing_away_and_counts_nothing(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        ids = [row["id"] for row in await world.rows("select id from outbox")]
+        outbox = Outbox(world.parts.database)
+        assert await world.parts.control.hold("relay", "next", 60)
+        await outbox.remove(ids, "relay", "last")
+        assert await world.rows("select id from outbox") == [{"id": ids[0]}]
+        assert await world.rows("select * from counts") == []
+        for _ in range(2):  # an answer that was lost: the same is removed again
+            await outbox.remove(ids, "relay", "next")
+            assert await world.rows("select id from outbox") == []
+            assert [row["count"] for row in await world.rows("select count from counts")] == [1]
+
+
 async def test_two_that_tell_at_once_and_one_that_dies_tell_everything_once(database_url: str, tmp_path: Path) -> None:
     class Killed(Exception):
         pass
