@@ -55,6 +55,7 @@ class Settling:
         self._horizons = horizons
         self._back_off = back_off
         self._chance = chance
+        self._unchecked: list[tuple[UUID, datetime]] = []
         self._batches: Batcher[Answered, Change | None] = Batcher(self._settle_batch)
 
     async def settle(self, marked: Marked, outcome: Outcome) -> Change | None:
@@ -112,10 +113,16 @@ class Settling:
             remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
             changes |= await self._settle_storable(by_uid)
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
-        begun = [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
-        if begun and (late := await self._claims.sends_after_stop(begun)):
-            self._metrics.sends_after_stop_total.inc(late)
+        self._unchecked += [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
+        await self._survive(self._check())
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
+
+    async def _check(self) -> None:
+        """Compare what has begun with the opt-outs in force. What fails is compared with the next batch: this one is settled."""
+        if self._unchecked:
+            late = await self._claims.sends_after_stop(self._unchecked)
+            self._unchecked = []
+            self._metrics.sends_after_stop_total.inc(late)
 
     async def _settle_storable(self, by_uid: Mapping[UUID, Answered]) -> dict[tuple[UUID, int], Change]:
         """A round that PostgreSQL refuses is halved until the one answer that it refuses stands alone: that one is unknown."""

@@ -198,6 +198,30 @@ async def test_an_outcome_is_settled_however_long_postgresql_is_away(database_ur
         assert counted(world, "duplicate_sends_total") == 0
 
 
+async def test_a_comparison_with_opt_outs_that_fails_is_made_up_for(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path, GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="1") as world:
+        await publish(world, 3)
+        dispatch = world.parts.dispatch(OpenGate())
+        compared: list[tuple[UUID, datetime]] = []
+
+        class Lost:
+            """The first comparison is lost."""
+
+            async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
+                compared.extend(begun)
+                if len(compared) == 1:
+                    raise StoreUnavailable("lost")
+                return 0
+
+        dispatch._settling._claims = Lost()  # type: ignore[assignment] # with no other method
+        async with world.sending(dispatch):
+            await emptied(world)
+        labels = {"state": "sent", "reason": "accepted", "provider": "twilio", "category": "service"}
+        assert world.parts.registry.get_sample_value("sms_gateway_messages_total", labels) == 3
+        assert len(compared) == 4  # the first one again with the second
+        assert len(set(compared)) == 3
+
+
 async def test_a_worker_without_its_starter_does_not_live_on(database_url: str, tmp_path: Path) -> None:
     """A part that ends by a fault ends the process: a worker that claims and never sends would look alive."""
     async with open_world(database_url, tmp_path) as world:
