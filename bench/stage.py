@@ -201,6 +201,7 @@ def stage(**postgres_settings: str) -> Iterator[Stage]:
                 "GATEWAY_DATABASE_URL": postgres.socket_url or postgres.url,
                 "GATEWAY_KAFKA__SERVERS": broker.bootstrap_servers,
                 "GATEWAY_KAFKA__IDEMPOTENT": "false",
+                "GATEWAY_KAFKA__SPOOL": "false",
                 "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{web_port}",
                 "GATEWAY_WEB_PORT": str(web_port),
                 "GATEWAY_ADMIN_PORT": str(admin_port),

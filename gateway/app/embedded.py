@@ -104,6 +104,7 @@ class Embedded:
         asyncio.run(_make_topics(self._settings, servers))
         self.environment["GATEWAY_KAFKA__SERVERS"] = servers
         self.environment["GATEWAY_KAFKA__IDEMPOTENT"] = "false"
+        self.environment["GATEWAY_KAFKA__SPOOL"] = "false"  # what it holds is gone with it: nothing written there is durable
         # this broker lets the first member wait for others for half of it
         self.environment.setdefault("GATEWAY_KAFKA__SESSION_SECONDS", "2")
         self.addresses["kafka"] = servers

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.app.process import Role
-from gateway.app.wiring import broker_address, input_topics, topics_wanted
+from gateway.app.wiring import broker_address, input_topics, spool_topic, topics_wanted
 from gateway.bus.topics import TopicFacts, describe
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import BrokerUnavailable, GatewayError
 from gateway.domain.policy import Policies, load_policies
 from gateway.settings import Settings
 from gateway.store.migrate import pending
@@ -31,6 +31,11 @@ async def check_servers(settings: Settings, role: Role) -> list[str]:
         missing = await pending(settings.database_url.get_secret_value())
         if missing:
             raise NotReady(f"the database lacks {', '.join(missing)}: run `gateway migrate`")
+    if role == "web" and spool_topic(settings) is not None:
+        try:
+            return await _check_topics(settings, load_policies(settings.policies_directory))
+        except BrokerUnavailable as fault:  # it takes webhooks all the same
+            return [f"a STOP could not be spooled now: {fault}"]
     if role not in ("all", "worker", "relay"):
         return []
     policies = load_policies(settings.policies_directory)
@@ -57,6 +62,11 @@ async def _check_topics(settings: Settings, policies: Policies) -> list[str]:
         raise NotReady(f"Kafka has no topic {', '.join(absent)}: run `gateway topics apply`")
     for topic in input_topics(settings, policies):
         _check_retention(there[topic], settings.message_id_window_days)
+    spool = there.get(settings.kafka.topics.stop_spool)
+    if spool is not None and spool.partitions != 1:
+        raise NotReady(
+            f"the topic {spool.name} has {spool.partitions} partitions, not one: delete it and run `gateway topics apply`"
+        )
     return [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
 
 

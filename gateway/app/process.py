@@ -17,15 +17,17 @@ from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap
 from gateway.crypto.bearer import token_hash
 from gateway.crypto.tokens import AttemptTokens
-from gateway.domain.errors import GatewayError, StoreUnavailable
+from gateway.domain.errors import BrokerUnavailable, GatewayError, StoreUnavailable
 from gateway.domain.phone import normal_form
 from gateway.flow.fuse import Fuse
+from gateway.flow.spooling import Spooling, SpoolingReplies, SpoolingRequests
 from gateway.settings import Settings
 from gateway.telemetry import get_logger, handle_loop_exception
-from gateway.web.api import Api
+from gateway.web.api import Api, Stops
 from gateway.web.bodies import Limits as WebLimits
 from gateway.web.grants import Bearers
 from gateway.web.health import AdminApp, Check
+from gateway.web.hooks import Replies as HookReplies
 from gateway.web.hooks import WebhookAccount, Webhooks
 from gateway.web.public import PublicApp
 from gateway.web.room import Room
@@ -76,6 +78,10 @@ class _Process:
                 self._run("intake", intake.run())
                 self._ends.append(_calling(intake.stop))
             self._run("lag", self._tell_lag(sources))
+        if self._parts.spool is not None and (self._has("worker") or self._has("relay")):
+            applier = self._parts.spool_applier(self._parts.spool)
+            self._run("spool", applier.run())
+            self._ends.append(_calling(applier.stop))
         if self._has("relay"):
             publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
             await publisher.start()
@@ -152,6 +158,12 @@ class _Process:
 
     async def _start_web(self, receipts: Any) -> None:
         settings, parts = self._settings, self._parts
+        replies: HookReplies = parts.replies()
+        requests: Stops = parts.requests("api")
+        if parts.spool is not None:
+            spool = await self._start_spooling(parts.spool)
+            replies = SpoolingReplies(parts.replies(), spool)
+            requests = SpoolingRequests(parts.requests("api"), spool, "api")
         room = Room(settings.web_requests)
         limits = WebLimits(body=settings.web_body_limit)
         webhooks = Webhooks(
@@ -162,14 +174,14 @@ class _Process:
             },
             tokens=AttemptTokens(parts.ring.token_key()),
             receipts=receipts,
-            replies=parts.replies(),
+            replies=replies,
             metrics=parts.metrics,
             room=room,
             limits=limits,
             missed=self._missed,
         )
         api = Api(
-            stops=parts.requests("api"),
+            stops=requests,
             stories=parts.operate,
             bearers=Bearers(parts.control, token_hash),
             normalise=normal_form,
@@ -179,6 +191,16 @@ class _Process:
         )
         app = PublicApp(webhooks, api, public_url=settings.public_url or "")
         self._ports["web"] = await self._serve(app, settings.web_host, settings.web_port, reuse=True)
+
+    async def _start_spooling(self, topic: str) -> Spooling:
+        """Connect ahead: what is wrong with the way to Kafka is not to be found out in an outage. The web starts without it all the same."""
+        publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
+        self._ends.append(publisher.stop)
+        try:
+            await publisher.start(3)
+        except BrokerUnavailable as fault:
+            log.warning("a STOP could not be spooled now", why=str(fault))
+        return Spooling(publisher, topic, self._parts.ring.fingerprint(), self._parts.vault, self._parts.metrics)
 
     async def _start_admin(self) -> None:
         settings = self._settings
@@ -213,7 +235,7 @@ class _Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name in ("relay", "sweep", "inquiries"):
+        for name in ("relay", "sweep", "inquiries", "spool"):
             with contextlib.suppress(GatewayError):
                 await self._parts.control.release(name, self._parts.name)
         self._fuse.stop()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from gateway.bus.address import BrokerAddress
+from gateway.bus.records import Gap
+from gateway.bus.spool import SpoolSource
 from gateway.bus.topics import TopicSpec
 from gateway.crypto.keyring import KeyRing
 from gateway.crypto.sealing import Sealer
@@ -49,6 +51,7 @@ from gateway.flow.requests import ConsentRequests
 from gateway.flow.requests import Source as AskedBy
 from gateway.flow.rescue import Rescue
 from gateway.flow.settling import Settling
+from gateway.flow.spool import SpoolApplier
 from gateway.flow.stop import Stop
 from gateway.flow.sweep import Step, Sweep
 from gateway.flow.vault import Vault
@@ -63,13 +66,14 @@ from gateway.store.intake import Admission
 from gateway.store.ledger import Ledger
 from gateway.store.letters import DeadLetters
 from gateway.store.outbox import Outbox
+from gateway.store.spool import SpoolPlace
 from gateway.store.watch import Watch
 from gateway.telemetry import Metrics
 
 if TYPE_CHECKING:
     from gateway.providers.twilio import Twilio
 
-__all__ = ["Parts", "broker_address", "input_topics", "open_parts", "topics_wanted"]
+__all__ = ["Parts", "broker_address", "input_topics", "open_parts", "spool_topic", "topics_wanted"]
 
 _DAY_MS = 24 * 3600 * 1000
 
@@ -95,7 +99,7 @@ def broker_address(settings: Settings) -> BrokerAddress:
 def input_topics(settings: Settings, policies: Policies) -> tuple[str, ...]:
     """What is read: the shared topic, then those that policies bind tenants to. SettingsError when one of these is written to."""
     names = settings.kafka.topics
-    written = {names.status, names.inbound, names.consent, names.dead_letter}
+    written = {names.status, names.inbound, names.consent, names.dead_letter, names.metrics, names.audit, names.stop_spool}
     if wrong := [topic for topic in policies.topics() if topic in written]:
         raise SettingsError(f"settings: a policy's publishers.topics names {wrong[0]}, which the gateway writes to")
     return (names.outbound, *(topic for topic in policies.topics() if topic != names.outbound))
@@ -109,6 +113,8 @@ def topics_wanted(settings: Settings, policies: Policies | None = None, *, parti
     names = settings.kafka.topics
     read = (names.outbound,) if policies is None else input_topics(settings, policies)
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
+    month = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
+    spool = [TopicSpec(names.stop_spool, 1, month)] if settings.kafka.spool else []
     return [
         *(TopicSpec(topic, partitions, week) for topic in read),
         TopicSpec(names.status, partitions, week),
@@ -117,7 +123,14 @@ def topics_wanted(settings: Settings, policies: Policies | None = None, *, parti
         TopicSpec(names.dead_letter, partitions, week),
         TopicSpec(names.metrics, partitions, week),
         TopicSpec(names.audit, partitions, week),
+        *spool,
     ]
+
+
+def spool_topic(settings: Settings) -> str | None:
+    """The topic of the spool; None where there is none."""
+    kafka = settings.kafka
+    return kafka.topics.stop_spool if kafka.spool and kafka.servers is not None else None
 
 
 @dataclass(slots=True)
@@ -167,6 +180,30 @@ class Parts:
             senders.setdefault(use.account, []).append(use.sender)
         return CatchUp(
             self.control, self.providers, senders, self.replies(), lookback=timedelta(days=self.settings.catch_up_days)
+        )
+
+    @property
+    def spool(self) -> str | None:
+        """The topic of the spool; None where there is none."""
+        return spool_topic(self.settings)
+
+    def spool_applier(self, topic: str) -> SpoolApplier:
+        """STOPs that were spooled to what they are. It waits for none to be in force: the sweep does, and nothing is claimed meanwhile."""
+
+        async def on_gap(gap: Gap) -> None:
+            await self.control.note_gap(gap.topic, gap.partition, gap.first_offset, gap.next_offset, gap.why)
+            if gap.why != "rewound":
+                self.metrics.spool_records_total.labels(result="lost").inc(gap.next_offset - gap.first_offset)
+
+        stop = Stop(self.consents, self.policies.sender_map(), self.metrics, wait=0)
+        return SpoolApplier(
+            SpoolPlace(self.database, topic, self.name),
+            SpoolSource(broker_address(self.settings), topic, on_gap=on_gap),
+            Leading(self.control, "spool", self.name, seconds=3),
+            Replies(self.consents, stop, self.policies, self.providers, self.vault, self.hasher, self.metrics),
+            self.vault,
+            self.ring.fingerprint(),
+            self.metrics,
         )
 
     def receipts(self) -> Receipts:
@@ -228,7 +265,7 @@ class Parts:
             times.request_seconds,
             self.metrics,
         )
-        claims = Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds)
+        claims = Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds, self.spool)
         back_off = BackOff(times.backoff_first_seconds, times.backoff_most_seconds)
         return Dispatch(
             claims,
@@ -272,7 +309,7 @@ class Parts:
                 Step("stops", self.stop.finish_pending, 0.5),
                 Step("expired", rescue.expired, 1, most=500),
                 Step("news", rescue.without_news, 1, most=500),
-                Step("measure", partial(self.watch.measure, self.metrics), 2),
+                Step("measure", partial(self.watch.measure, self.metrics, self.spool), 2),
                 Step("days", self.watch.ensure_days, 3600),
                 Step("keys", self._make_keys, 3600),
                 Step("ids", partial(self.watch.forget_ids, window), 10, most=5000),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.app.wiring import Parts
     from gateway.domain.consent import Consent, Scope
     from gateway.domain.events import OptInProof
+    from gateway.domain.personal import PhoneNumber
     from gateway.domain.policy import Policies
     from gateway.flow.requests import Granted, OptedOut
 
@@ -103,8 +104,11 @@ def stop(invocation: Invocation, tenant: str | None, scope: str, name: str | Non
     """Opt a person out.
 
     It returns when the opt-out is in force: from then on no request for the person and scope begins. When a request under way takes
-    too long, it says so: the opt-out is durable, and in force within seconds.
+    too long, it says so: the opt-out is durable, and in force within seconds. While PostgreSQL is away it is written to Kafka, where
+    there is a spool, and in force once PostgreSQL is back.
     """
+    from gateway.domain.errors import StoreUnavailable
+
     policies = invocation.policies()
     reach = _checked(policies, tenant, scope, name)
     number = read_number(_region(policies, reach[0]))
@@ -112,12 +116,28 @@ def stop(invocation: Invocation, tenant: str | None, scope: str, name: str | Non
     async def act(parts: Parts) -> OptedOut:
         return await parts.requests("cli").opt_out(reach[0], number, reach[1], reach[2], actor())
 
-    result = invocation.with_parts(act)
+    try:
+        in_force = invocation.with_parts(act).in_force
+        later = "written; in force as soon as the requests under way have ended"
+    except StoreUnavailable:
+        _spool(invocation, reach, number)
+        in_force, later = (
+            False,
+            "written to Kafka; in force soon after PostgreSQL is back, and nothing is claimed for the person before",
+        )
     if as_json_:
-        as_json({"in_force": result.in_force})
+        as_json({"in_force": in_force})
     else:
-        click.echo("in force" if result.in_force else "written; in force as soon as the requests under way have ended")
+        click.echo("in force" if in_force else later)
     return 0
+
+
+def _spool(invocation: Invocation, reach: tuple[str | None, Scope, str], number: PhoneNumber) -> None:
+    import asyncio
+
+    from gateway.app.spooling import spool_opt_out
+
+    asyncio.run(spool_opt_out(invocation.reach(), reach[0], number, reach[1], reach[2], actor()))
 
 
 @consent.command(

@@ -26,7 +26,8 @@ from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Replies", "ReplyFate"]
 
-ReplyFate = Literal["stop", "start", "help", "other", "repeated"]
+ReplyFate = Literal["stop", "start", "help", "other", "repeated", "spooled"]
+"""``spooled``: PostgreSQL was away, and a STOP is written where it will be applied from."""
 
 # The confirmation of a STOP is presumed consented to within five minutes: 47 CFR 64.1200(a)(12).
 _CONFIRM_WITHIN: Final = timedelta(minutes=5)
@@ -69,16 +70,7 @@ class Replies:
 
     async def receive(self, text: InboundText, *, found_by: str = "webhook") -> ReplyFate:
         """Heed one text. A STOP is in force when this returns, or will be within a lease."""
-        uses = senders_of(text, self._senders)
-        subject_id = self._subject_id(text)
-        use, last = await self._last(text, uses, subject_id)
-        whom = whom_for(use, last)
-        policy = self._policies.tenant(whom[0]) if whom is not None else None
-        word = word_of(text, policy)
-        keys = keys_of(uses, subject_id)
-        if word is not None and word.kind == "yes":
-            word = await self._yes(word, text, keys)
-        heard = Heard(text, use, keys, whom, policy, subject_id, word)
+        heard = await self._hear(text)
         fate = await self._heed(heard)
         self._metrics.replies_total.labels(kind=fate).inc()
         if found_by == "catch_up" and fate != "repeated":
@@ -92,6 +84,48 @@ class Replies:
         if text.replied == "STOP" or (word is not None and word.kind == "stop"):
             uses, subject_id = senders_of(text, self._senders), self._subject_id(text)
             await self._heed_stop(Heard(text, None, keys_of(uses, subject_id), None, None, subject_id, word))
+
+    def stop_without_store(self, text: InboundText) -> tuple[list[ConsentKey], str] | None:
+        """What a STOP covers, and its word, told without PostgreSQL; None when the text is anything else. Raises BadWebhook.
+
+        Nothing of it hangs on who texted the person last: every language's STOP is one, and it speaks of all uses of the sender.
+        """
+        word = word_of(text, None)
+        if word is None or word.kind != "stop":
+            return None
+        return keys_of(senders_of(text, self._senders), self._subject_id(text)), word.word
+
+    async def heed_spooled(self, text: InboundText, keys: Sequence[ConsentKey]) -> ReplyFate:
+        """A STOP that was spooled, for what it covered then. ``text.created_at`` is when it was spooled, by another clock than the
+        store's: it bounds the confirmation, and the STOP counts as said now.
+        """
+        heard = await self._hear(text)
+        reply = await self._reply_if_possible(heard)
+        return await self._write_stop(replace(heard, keys=list(keys), text=replace(text, created_at=None)), reply)
+
+    async def opt_out(self, keys: Sequence[ConsentKey], opt_out: OptOut) -> bool:
+        """Write an opt-out for each of the keys, one text's; False when that text was there before, as something else or undone since.
+
+        The text's id, which ``opt_out`` bears, goes with the last: once it is stored, all of them are.
+        """
+        note = opt_out.inbound
+        *others, first = [replace(opt_out, key=key) for key in reversed(keys)]
+        if others and note is not None and not await self._conversation.seen(note.account, note.provider_message_id):
+            for other in others:
+                await self._stop.opt_out(replace(other, reply=None, inbound=None))
+        return await self._stop.opt_out(first) is not None
+
+    async def _hear(self, text: InboundText) -> Heard:
+        uses = senders_of(text, self._senders)
+        subject_id = self._subject_id(text)
+        use, last = await self._last(text, uses, subject_id)
+        whom = whom_for(use, last)
+        policy = self._policies.tenant(whom[0]) if whom is not None else None
+        word = word_of(text, policy)
+        keys = keys_of(uses, subject_id)
+        if word is not None and word.kind == "yes":
+            word = await self._yes(word, text, keys)
+        return Heard(text, use, keys, whom, policy, subject_id, word)
 
     def _subject_id(self, text: InboundText) -> bytes:
         number = normal_form(text.sender.reveal())
@@ -135,14 +169,12 @@ class Replies:
                 )
 
     async def _heed_stop(self, heard: Heard) -> ReplyFate:
-        text = heard.text
-        reply = await self._reply_if_possible(heard)
-        *others, first = [OptOut(key, "text", text.created_at, actor="person") for key in reversed(heard.keys)]
-        if others and not await self._conversation.seen(text.account, text.provider_message_id):
-            for opt_out in others:  # the text's id goes with the last: once it is stored, all of them are
-                await self._stop.opt_out(opt_out)
-        opt_out = replace(first, reply=reply, inbound=heard.note("stop"))
-        return "repeated" if await self._stop.opt_out(opt_out) is None else "stop"
+        return await self._write_stop(heard, await self._reply_if_possible(heard))
+
+    async def _write_stop(self, heard: Heard, reply: ReadyReply | None) -> ReplyFate:
+        said_at = heard.text.created_at
+        opt_out = OptOut(heard.keys[0], "text", said_at, actor="person", reply=reply, inbound=heard.note("stop"))
+        return "stop" if await self.opt_out(heard.keys, opt_out) else "repeated"
 
     async def _reply_if_possible(self, heard: Heard) -> ReadyReply | None:
         """The confirmation of a STOP, or None: a STOP is never lost for want of its answer, as with a key folder that is full."""

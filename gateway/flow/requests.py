@@ -14,7 +14,7 @@ from gateway.flow.conversation import Conversation, OptIn
 from gateway.flow.stop import OptOut, Stop
 from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
 
-__all__ = ["ConsentRequests", "Granted", "OptedOut"]
+__all__ = ["ConsentRequests", "Granted", "OptedOut", "consent_key"]
 
 Source = Literal["api", "cli", "import"]
 
@@ -74,7 +74,11 @@ class ConsentRequests:
 
     def key(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str) -> ConsentKey:
         """What a consent of this reach is kept under."""
-        subject_id = self._hasher.subject_id(number)
-        if tenant is None or scope is Scope.ALL:
-            return ConsentKey(subject_id, EVERY_TENANT, Scope.ALL)
-        return ConsentKey(subject_id, tenant, scope, name if scope in (Scope.PROGRAMME, Scope.SENDER) else "")
+        return consent_key(self._hasher.subject_id(number), tenant, scope, name)
+
+
+def consent_key(subject_id: bytes, tenant: str | None, scope: Scope, name: str) -> ConsentKey:
+    """What a consent of this reach is kept under; tenant None, or scope ``all``, is every tenant's."""
+    if tenant is None or scope is Scope.ALL:
+        return ConsentKey(subject_id, EVERY_TENANT, Scope.ALL)
+    return ConsentKey(subject_id, tenant, scope, name if scope in (Scope.PROGRAMME, Scope.SENDER) else "")

@@ -67,6 +67,9 @@ class Topics(Section):
     dead_letter: TopicName = setting("sms.outbound.dlq.v1", "Events that can't be processed, with the reason; written.")
     metrics: TopicName = setting("sms.metrics.v1", "Counts of status events, small ones suppressed; written.")
     audit: TopicName = setting("sms.audit.v1", "Each tenant's chained audit; written.")
+    stop_spool: TopicName = setting(
+        "sms.stop-spool.v1", "STOPs that came while PostgreSQL was away; written and read, one partition."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -105,6 +108,11 @@ class Kafka(Section):
         10.0, "After how long a worker that was killed loses its partitions to others.", unit="s", ge=1, le=300
     )
     idempotent: bool = setting(True, "Whether to produce idempotently; the embedded broker can't and ignores this.")
+    spool: bool = setting(
+        True,
+        "Whether STOPs go to a topic while PostgreSQL is away. Nothing is sent then unless that topic can be read. The embedded broker "
+        "forgets, and has none.",
+    )
     topics: Topics = setting(Topics(), "Names of the topics.")
 
     @model_validator(mode="after")

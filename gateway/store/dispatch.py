@@ -38,6 +38,7 @@ class _Barriers:
     pauses: frozenset[tuple[str, str, str]]
     shut: frozenset[str]
     held: frozenset[tuple[str, str]]
+    clear_spools: frozenset[str]
 
     @classmethod
     def of(cls, rows: Sequence[Record]) -> _Barriers:
@@ -46,6 +47,7 @@ class _Barriers:
             pauses=frozenset((row["scope"], row["tenant"], row["name"]) for row in rows if row["kind"] == "pause"),
             shut=frozenset(row["name"] for row in rows if row["kind"] == "catch_up"),
             held=frozenset((row["name"], row["scope"]) for row in rows if row["kind"] == "hold"),
+            clear_spools=frozenset(row["name"] for row in rows if row["kind"] == "spool"),
         )
 
     def open(self, route: Route) -> bool:
@@ -63,7 +65,10 @@ class _Barriers:
 
 
 class Claims:
-    """One worker's claims. ``policies`` are versions by tenant, ``account_rates`` requests a second; ``lease`` is in seconds."""
+    """One worker's claims. ``policies`` are versions by tenant, ``account_rates`` requests a second; ``lease`` is in seconds.
+
+    ``spool``: the topic that must have been read to its end of late; None where there is none.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Claims:
         policies: Mapping[str, str],
         account_rates: Mapping[str, float],
         lease: float,
+        spool: str | None = None,
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -80,12 +86,15 @@ class Claims:
         self._policies = policies
         self._account_rates = account_rates
         self._lease = lease
+        self._spool = spool
 
     async def claim(self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int) -> Taken:
         """One transaction: lock what is due, read consent in a later statement, decide, commit what is claimed and what is blocked."""
 
         async def work(session: Session) -> Taken:
             barriers = _Barriers.of(await session.fetch(statements("dispatch")["barriers"]))
+            if self._spool is not None and self._spool not in barriers.clear_spools:
+                return Taken()
             open_routes = [route for route in self._routes.values() if barriers.open(route)]
             rooms, rated, left = await self._paced(session, self._rooms(room, open_routes), barriers.now)
             if not rooms:
@@ -263,6 +272,7 @@ class Claims:
             [one.attempt for one in claimed],
             self._worker_id,
             self._lease,
+            self._spool,
         )
         return {row["uid"]: row["marked_at"] for row in rows}
 

@@ -47,7 +47,8 @@ select *, pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || 
 -- name: under_way
 select subject_id, tenant, sender from queue where subject_id = any($1::bytea[]) and state <> 'waiting'
 
--- What stands before a claim as a whole: pauses, catch-ups, and the holds that providers asked for; with the time.
+-- What stands before a claim as a whole: pauses, catch-ups, and the holds that providers asked for; with the time. Of a spool its
+-- row says that it was read to its end of late: without one it is shut.
 -- name: barriers
 select 'now' as kind, '' as scope, '' as tenant, '' as name, gateway_now() as at
 union all
@@ -56,6 +57,8 @@ union all
 select 'catch_up', '', '', account, null from catch_up where raised_at is not null
 union all
 select 'hold', sender, '', account, hold_until from paces where hold_until > (select gateway_now())
+union all
+select 'spool', '', '', topic, null from spool where clear_until > (select gateway_now())
 
 -- What goes on the wire of the claimed: the sealed number and text.
 -- name: contents
@@ -73,6 +76,7 @@ with mine as materialized (
     join queue q on q.uid = claimed.uid
    where q.attempt = claimed.attempt and q.worker_id = $3 and q.state = 'claimed' and q.lease_until > (select gateway_now())
      and q.expires_at > (select gateway_now())
+     and ($5::text is null or exists (select 1 from spool s where s.topic = $5 and s.clear_until > (select gateway_now())))
      and not exists (
        select 1
          from routes r

@@ -54,8 +54,8 @@ class Watch:
         rows = await self._database.fetch(statements("watch")["claimed_elsewhere"], list(provider_message_ids))
         return frozenset(row["provider_message_id"] for row in rows)
 
-    async def measure(self, metrics: Metrics) -> None:
-        """Set the gauges of the queue and the outbox."""
+    async def measure(self, metrics: Metrics, spool: str | None = None) -> None:
+        """Set the gauges of the queue and the outbox, and of the spool of this topic."""
         levels = {row["state"]: row for row in await self._database.fetch(statements("watch")["queue_levels"])}
         for state in ("waiting", "claimed", "marked"):
             level = levels.get(state)
@@ -71,6 +71,8 @@ class Watch:
         metrics.audit_unpublished_records.set(audit["unpublished"])
         barriers = (await self._database.fetch(statements("watch")["barriers"]))[0]
         metrics.catch_up_barriers.set(barriers["barriers"])
+        shut = await self._database.fetch(statements("spool")["shut"], spool) if spool is not None else []
+        metrics.spool_shut_seconds.set(shut[0]["seconds"] if shut else 0)
 
     async def ensure_days(self) -> None:
         """Make the partitions of the next two weeks. DDL waits for a lock a moment only, and is tried again at the next sweep."""

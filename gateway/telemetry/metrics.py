@@ -61,6 +61,7 @@ class Metrics:
             self.audit_unchained_records,
             self.audit_unchained_oldest_seconds,
             self.audit_unpublished_records,
+            self.spool_shut_seconds,
         ):
             gauge.set(math.nan)
 
@@ -169,6 +170,17 @@ class Metrics:
             "From an opt-out's arrival until it was in force.",
             buckets=_STOP_BUCKETS,
             registry=self._registry,
+        )
+        self.stops_spooled_total = self._counter(
+            "stops_spooled_total", "Opt-outs written to the spool because PostgreSQL was away, by where they came from.", "source"
+        )
+        self.spool_records_total = self._counter(
+            "spool_records_total", "Records of the spool, by what became of them: applied, repeated, parked, lost.", "result"
+        )
+        self.spool_unapplied_records = self._gauge("spool_unapplied_records", "Records of the spool that are not applied yet.")
+        self.spool_oldest_seconds = self._gauge("spool_oldest_seconds", "Age of the oldest record that is not applied yet.")
+        self.spool_shut_seconds = self._gauge(
+            "spool_shut_seconds", "For how long nothing has been claimed because the spool was not read to its end."
         )
         self.sends_after_stop_total = self._counter(
             "sends_after_stop_total",

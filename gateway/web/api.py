@@ -148,7 +148,12 @@ class Api:
         if isinstance(handler, Answer):
             return handler
         authorization = header(scope, b"authorization")
-        grant = await self._in_time(self._bearers.grant(authorization))
+        try:
+            grant = await self._in_time(self._bearers.grant(authorization))
+        except (Unavailable, TimeoutError):
+            grant = self._bearers.recall(authorization) if handler == self._opt_out else None
+            if grant is None:
+                raise
         if grant is None:
             return _LACKS_TOKEN if authorization is None else _WRONG_TOKEN
         return await handler(scope, receive, grant)

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 __all__ = ["Bearers", "TokenGrant", "Tokens"]
 
 _MOST_SECONDS: Final = 5.0
+_RECALL_SECONDS: Final = 3600.0
 _MOST_REMEMBERED: Final = 1024
 _LONGEST_TOKEN: Final = 128
 _PREFIX: Final = "smsgw_"
@@ -48,11 +49,9 @@ class Bearers:
 
     async def grant(self, authorization: bytes | None) -> TokenGrant | None:
         """What the header allows, or None. What looks like none of our tokens is not asked of the store."""
-        scheme, _, text = (authorization or b"").decode("latin-1").partition(" ")
-        token = text.strip()
-        if scheme.lower() != "bearer" or not token.startswith(_PREFIX) or len(token) > _LONGEST_TOKEN or not token.isascii():
+        digest = self._digest(authorization)
+        if digest is None:
             return None
-        digest = self._token_hash(token)
         now = self._monotonic()
         held = self._remembered.get(digest)
         if held is not None and now < held[0]:
@@ -64,3 +63,16 @@ class Bearers:
                 self._remembered.pop(next(iter(self._remembered)))  # the oldest
             self._remembered[digest] = (now + self._seconds, found)
         return found
+
+    def recall(self, authorization: bytes | None) -> TokenGrant | None:
+        """What the header allowed when the store was last asked, within the hour: for opting people out while it is away, and no more."""
+        digest = self._digest(authorization)
+        held = self._remembered.get(digest) if digest is not None else None
+        return held[1] if held is not None and self._monotonic() < held[0] + _RECALL_SECONDS else None
+
+    def _digest(self, authorization: bytes | None) -> bytes | None:
+        scheme, _, text = (authorization or b"").decode("latin-1").partition(" ")
+        token = text.strip()
+        if scheme.lower() != "bearer" or not token.startswith(_PREFIX) or len(token) > _LONGEST_TOKEN or not token.isascii():
+            return None
+        return self._token_hash(token)

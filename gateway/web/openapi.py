@@ -34,7 +34,7 @@ def openapi() -> dict[str, Any]:
                     {
                         "200": ("In force: no request for this person and scope begins any more.", "OptOutAnswer"),
                         "202": (
-                            "Written, and in force within seconds: a request that was under way has not ended yet.",
+                            "Written, and in force within seconds: a request that was under way has not ended yet; or once PostgreSQL is back.",
                             "OptOutAnswer",
                         ),
                     },

@@ -169,6 +169,7 @@ def _environment(folder: Path, database_url: str, broker: Broker, carrier_url: s
         WEB_PORT=str(web_port),
         KAFKA__SERVERS=broker.bootstrap_servers,
         KAFKA__IDEMPOTENT=str(broker.durable).lower(),
+        KAFKA__SPOOL="false",  # a STOP that was spooled is answered before it is in force: the account does not know these apart
         KAFKA__SESSION_SECONDS="2",
         DISPATCH__REQUEST_SECONDS=str(REQUEST),
         DISPATCH__FUSE_SECONDS=str(FUSE),

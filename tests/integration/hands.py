@@ -42,7 +42,9 @@ class Hands:
         self.world = world
         self.name = name
         versions = {policy.tenant: policy.version for policy in world.parts.policies}
-        self.claims = Claims(world.parts.database, name, routes or world.parts.routes, versions, rates or {}, lease)
+        self.claims = Claims(
+            world.parts.database, name, routes or world.parts.routes, versions, rates or {}, lease, world.parts.spool
+        )
 
     async def claim(self, room: int = 100, most: int = 100) -> list[Claimed]:
         return list((await self.claims.claim({"main": room}, decide, most)).claimed)

@@ -576,6 +576,7 @@ def test_a_start_on_servers_that_lack_something_is_refused_with_the_command_that
         "GATEWAY_DATABASE_URL": empty_database_url,
         "GATEWAY_KAFKA__SERVERS": broker,
         "GATEWAY_KAFKA__IDEMPOTENT": "false",
+        "GATEWAY_KAFKA__SPOOL": "false",
         "GATEWAY_PUBLIC_URL": "http://127.0.0.1:9",
         "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": "AC" + "0" * 32,
         "GATEWAY_ACCOUNTS__MAIN__AUTH_TOKEN": "secret",

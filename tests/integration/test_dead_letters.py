@@ -93,7 +93,9 @@ class TestReading:
         async with open_world(database_url, tmp_path) as world:
             (uid,) = await buried(world, raw_record(1, BAD))
             digest = await token(world, "reader", None, "read-payloads")
-            await world.parts.database.execute("alter table audit_unchained add constraint full_disk check (step <> 'payload_read')")
+            await world.parts.database.execute(
+                "alter table audit_unchained add constraint full_disk check (step <> 'payload_read')"
+            )
             with pytest.raises(StoreRefused):
                 await world.parts.letters().read(uid, digest, "cli:jane")
 
