@@ -32,7 +32,7 @@ from tests.support import until
 
 SHARED, OWN = "sms.outbound.v1", "sms.outbound.clinic.v1"
 TYPE = "sms.outbound.message.v1"
-(PRODUCER,) = re.findall(r"```python\n(.*?)```", Path("docs/events.md").read_text(encoding="utf-8"), re.DOTALL)
+PRODUCER, *_ = re.findall(r"```python\n(.*?)```", Path("docs/events.md").read_text(encoding="utf-8"), re.DOTALL)
 KEYS = {name: Ed25519PrivateKey.generate() for name in ("clinic", "old", "shop", "stranger")}
 
 

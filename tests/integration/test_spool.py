@@ -445,9 +445,7 @@ async def post(app: Any, path: str, token: str, body: dict[str, Any]) -> int:
 async def test_a_start_is_refused_on_a_spool_of_several_partitions(database_url: str, opened: Open, broker: str) -> None:
     async with opened(database_url) as one:
         topics = one.world.parts.settings.kafka.topics
-        names = {
-            name: f"{one.topic}.{name}" for name in ("outbound", "status", "inbound", "consent", "dead_letter", "stop_spool")
-        }
+        names = {name: f"{one.topic}.{name}" for name in type(topics).model_fields}
         settings = one.world.parts.settings
         kafka = settings.kafka.model_copy(update={"topics": topics.model_copy(update=names)})
         day = str(24 * 3600 * 1000)

@@ -199,9 +199,9 @@ def raw_record(offset: int, value: bytes | None, headers: Any = None, timestamp:
 
 def settings_for(database_url: str, folder: Path, **more: str) -> Settings:
     policies = folder / "policies"
-    if not policies.exists():  # else a test has written its own
-        policies.mkdir()
-        for tenant, text in POLICIES.items():
+    policies.mkdir(exist_ok=True)
+    for tenant, text in POLICIES.items():
+        if not (policies / f"{tenant}.yaml").exists():  # else a test has written its own
             (policies / f"{tenant}.yaml").write_text(text)
     return load(
         {
