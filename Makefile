@@ -7,7 +7,7 @@ RUN := .venv/bin/python
 # Options for the command behind a target, such as: make demo ARGS=--json, make test ARGS="-k stop -x"
 ARGS :=
 
-.PHONY: help setup demo run test test-fast test-chaos chaos check lint format types layers schemas docs-check model bench pins clean
+.PHONY: help setup demo run test test-fast test-kafka test-chaos chaos check lint format types layers schemas docs-check model bench pins clean
 
 help:  ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ test: setup  ## every test that needs no more than this machine
 
 test-fast: setup  ## the tests that take seconds
 	@$(RUN) -m pytest tests/unit tests/contract -m 'not slow' $(ARGS)
+
+test-kafka: setup  ## the tests that use a broker, on Apache Kafka (needs Java 17 and Maven)
+	@$(RUN) -m tests.kafka.jars
+	@$(RUN) -m pytest tests/integration --kafka $(ARGS)
 
 test-chaos: setup  ## the short form of make chaos, and the tests of its own parts
 	@$(RUN) -m pytest tests/chaos $(ARGS)

@@ -16,6 +16,7 @@ from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.postgres import EmbeddedPostgres
 from tests.canary import CANARY_BODY, CANARY_NUMBER
+from tests.kafka.server import KafkaServer
 from tests.support import run_apart
 
 # How long an example takes says nothing of a rule on a machine that does other things as well, nor how long it took to make one.
@@ -23,6 +24,24 @@ settings.register_profile("gateway", deadline=None, suppress_health_check=[Healt
 settings.load_profile("gateway")
 
 _numbers = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kafka", action="store_true", help="Run the tests that use a broker, on Apache Kafka, and no others.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What each broker can do: with ``--kafka`` those that ask for a ``broker`` or for the ``kafka_server``, without it all but the latter."""
+    on_kafka = config.getoption("--kafka")
+
+    def wanted(item: pytest.Item) -> bool:
+        asks_for = set(getattr(item, "fixturenames", ()))
+        return bool(asks_for & {"broker", "kafka_server"}) if on_kafka else "kafka_server" not in asks_for
+
+    others = [item for item in items if not wanted(item)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if wanted(item)]
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +82,26 @@ def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of a Kafka-protocol broker. It is shared: give topics and groups names of your own (see ``unique``)."""
+def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of the embedded broker, for tests of what only that one does."""
     with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as server:
         yield server.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """An Apache Kafka, for tests of what only that one does: they run by ``make test-kafka``. It is shared: do not stop it."""
+    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> str:
+    """``host:port`` of a broker: the embedded one, with ``--kafka`` Apache Kafka. It is shared: give topics and groups names of your own."""
+    if request.config.getoption("--kafka"):
+        server: KafkaServer = request.getfixturevalue("kafka_server")
+        return server.bootstrap_servers
+    return str(request.getfixturevalue("embedded_broker"))
 
 
 @pytest.fixture

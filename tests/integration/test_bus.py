@@ -1,6 +1,6 @@
-"""Reading and writing topics on a real broker: the embedded one, some of it behind a wire that can be cut or falsified.
+"""Reading and writing topics on a real broker, some of it behind a wire that can be cut or falsified.
 
-With ``TEST_KAFKA_SERVERS`` set, also what the embedded broker cannot do, on Apache Kafka.
+``make test`` runs them on the embedded broker, ``make test-kafka`` on Apache Kafka, and there also what only that one can do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -32,34 +32,12 @@ from gateway.bus.topics import TopicSpec, apply, describe
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, RefusedForGood
 from gateway.embedded.programs import broker_program
+from tests.kafka.server import KafkaServer
+from tests.support import free_port, until
 
 SESSION_SECONDS = 1.0  # the embedded broker's first join takes half of it
 LIMIT_SECONDS = 20.0
 numbers = itertools.count()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@asynccontextmanager
-async def running_broker(folder: Path, *, advertised: int) -> AsyncIterator[int]:
-    port = free_port()
-    command = [str(broker_program(folder)), "broker", "--storage-engine", "memory://tansu/"]
-    command += ["--listener-url", f"tcp://127.0.0.1:{port}", "--advertised-listener-url", f"tcp://127.0.0.1:{advertised}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220  # starts at once
-        try:
-            await within(lambda: answers(port))
-            yield port
-        finally:
-            process.kill()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def within(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
@@ -72,6 +50,41 @@ async def within(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) 
 @pytest.fixture
 def address(broker: str) -> BrokerAddress:
     return BrokerAddress(broker)
+
+
+Behind = Callable[["Wire"], AbstractAsyncContextManager[BrokerAddress]]
+
+
+@pytest.fixture
+def behind(broker: str, tmp_path: Path, request: pytest.FixtureRequest) -> Behind:  # it says on which broker
+    """A broker that clients reach by the wire given, and by no other way."""
+
+    @asynccontextmanager
+    async def on_kafka(wire: Wire) -> AsyncIterator[BrokerAddress]:
+        server: KafkaServer = request.getfixturevalue("kafka_server")
+        port, wire.port = server.wired
+        async with wire.to(port) as address:
+            yield address
+
+    @asynccontextmanager
+    async def on_the_embedded(wire: Wire) -> AsyncIterator[BrokerAddress]:
+        port, advertised = free_port(), wire.port
+        command = [str(broker_program(tmp_path)), "broker", "--storage-engine", "memory://tansu/"]
+        command += ["--listener-url", f"tcp://127.0.0.1:{port}", "--advertised-listener-url", f"tcp://127.0.0.1:{advertised}"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220  # starts at once
+            try:
+                await within(lambda: answers(port))
+                async with wire.to(port) as address:
+                    yield address
+            finally:
+                process.kill()
+
+    return on_kafka if request.config.getoption("--kafka") else on_the_embedded
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Wire:
@@ -421,9 +434,12 @@ async def test_without_a_broker_or_topic_the_start_is_refused_in_time(address: B
         await describe(nobody, ["t"])
     with pytest.raises(BrokerUnavailable, match="no topic missing"):
         await RecordSource(address, "missing", "g", on_gap=Gaps()).start(0.5)
-    with pytest.raises(BrokerUnavailable, match="idempotent"):
-        await EventPublisher(address, idempotent=True).start(0.5)
     assert time.monotonic() - started < 8.0
+
+
+async def test_a_broker_without_idempotent_producers_is_told_from_one_that_is_away(embedded_broker: str) -> None:
+    with pytest.raises(BrokerUnavailable, match="idempotent"):
+        await EventPublisher(BrokerAddress(embedded_broker), idempotent=True).start(0.5)
 
 
 async def readers_come_and_go(address: BrokerAddress, at_once: int) -> None:
@@ -476,9 +492,9 @@ async def test_readers_that_come_go_and_fail_lose_nothing(address: BrokerAddress
 # ---------------------------------------------------------------------------------------------------------------- a bad wire
 
 
-async def test_a_damaged_record_is_passed_over_alone_and_told(tmp_path: Path) -> None:
+async def test_a_damaged_record_is_passed_over_alone_and_told(behind: Behind) -> None:
     wire, gaps = Wire(lambda data: data.replace(b"MARKED", b"MANGLE")), Gaps()
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address, 2)
         await fill(address, topic, [*some(20), b"MARKED", *some(20, b"after"), b"MARKED"], partition=0)
         await fill(address, topic, some(20, b"other"), partition=1)
@@ -492,7 +508,7 @@ async def test_a_damaged_record_is_passed_over_alone_and_told(tmp_path: Path) ->
             await within(lambda: session.open[0].committed == 42)
 
 
-async def test_a_gap_that_cannot_be_told_is_not_passed_over(tmp_path: Path) -> None:
+async def test_a_gap_that_cannot_be_told_is_not_passed_over(behind: Behind) -> None:
     wire, told = Wire(lambda data: data.replace(b"MARKED", b"MANGLE")), Gaps()
     failures = iter([True, True])
 
@@ -501,7 +517,7 @@ async def test_a_gap_that_cannot_be_told_is_not_passed_over(tmp_path: Path) -> N
             raise ConnectionError("the store is away")
         told.append(gap)
 
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         await fill(address, topic, [b"MARKED", b"good"])
         async with reading(address, topic, gaps=tell) as source:
@@ -513,11 +529,11 @@ async def test_a_gap_that_cannot_be_told_is_not_passed_over(tmp_path: Path) -> N
             assert [gap.first_offset for gap in told] == [0]
 
 
-async def test_damage_on_the_way_costs_nothing(tmp_path: Path) -> None:
+async def test_damage_on_the_way_costs_nothing(behind: Behind) -> None:
     often = iter([True] * 2)
     wire, gaps = Wire(), Gaps()
     wire.falsify = lambda data: data.replace(b"MARKED", b"MANGLE") if b"MARKED" in data and next(often, False) else data
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         values = [*some(5), b"MARKED", *some(5)]
         await fill(address, topic, values)
@@ -545,9 +561,9 @@ async def test_a_header_that_is_not_utf8_does_not_stop_its_partition(address: Br
         assert gaps == [Gap(topic, 0, 3, 4, "unreadable")]
 
 
-async def test_a_broker_that_goes_and_comes_back(tmp_path: Path) -> None:
+async def test_a_broker_that_goes_and_comes_back(behind: Behind) -> None:
     wire = Wire()
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         publisher = EventPublisher(address, idempotent=False)
         await publisher.start()
@@ -562,15 +578,25 @@ async def test_a_broker_that_goes_and_comes_back(tmp_path: Path) -> None:
             assert {type(result) for result in await publisher.publish(events, limit_seconds=0.5)} == {Failed}
             wire.mend()
             assert {type(result) for result in await publisher.publish(events)} == {Acknowledged}
-            assert (await values_of(source, 10))[-10:] == some(10)
+            values: list[bytes | None] = []
+
+            async def caught_up() -> bool:
+                again = await source.next_batch(0.05)
+                if again is not None:
+                    values.extend(record.value for record in again.records)
+                    await source.durable(again)
+                progress = source._session.open.get(0) if source._session is not None else None
+                return values[-10:] == some(10) and progress is not None and not progress.due and source.lag() == {0: 0}
+
+            await until(caught_up, LIMIT_SECONDS)
         await publisher.stop()
         async with reading(address, topic) as source:
             assert await source.next_batch(2.5) is None
 
 
-async def test_stop_with_the_broker_away_ends_in_time(tmp_path: Path) -> None:
+async def test_stop_with_the_broker_away_ends_in_time(behind: Behind) -> None:
     wire = Wire()
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         publisher = EventPublisher(address, idempotent=False)
         await publisher.start()
@@ -585,9 +611,9 @@ async def test_stop_with_the_broker_away_ends_in_time(tmp_path: Path) -> None:
         assert time.monotonic() - started < 5.0
 
 
-async def test_a_publisher_that_waits_for_the_broker_stops_when_it_is_told_to(tmp_path: Path) -> None:
+async def test_a_publisher_that_waits_for_the_broker_stops_when_it_is_told_to(behind: Behind) -> None:
     wire = Wire()
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         publisher = EventPublisher(address, idempotent=False)
         await publisher.start()
@@ -631,14 +657,15 @@ async def test_every_event_has_its_answer_and_keys_keep_their_order(address: Bro
             assert places[result.partition, result.offset] == event.value
 
 
-async def test_after_a_failure_the_rest_of_a_partition_waits_for_the_caller(tmp_path: Path) -> None:
+async def test_after_a_failure_the_rest_of_a_partition_waits_for_the_caller(behind: Behind) -> None:
     wire = Wire()
-    async with running_broker(tmp_path, advertised=wire.port) as port, wire.to(port) as address:
+    async with behind(wire) as address:
         topic = await new_topic(address)
         publisher = EventPublisher(address, idempotent=False)
         await publisher.start()
         # Some requests' worth; the wire is cut when the first of them has been answered.
         events = [OutEvent(topic, b"k", [], b"%05d" % number + b"." * 20_000) for number in range(60)]
+        await publisher.publish(events[:1])  # from here on only acknowledgements name the topic
         produced = itertools.count()
 
         def cut_after_one(data: bytes) -> bytes:
@@ -700,11 +727,8 @@ async def test_topics_are_made_once_and_differences_told(address: BrokerAddress)
 
 
 @pytest.fixture
-def kafka() -> BrokerAddress:
-    servers = os.environ.get("TEST_KAFKA_SERVERS")
-    if not servers:
-        pytest.skip("TEST_KAFKA_SERVERS is not set")
-    return BrokerAddress(servers)
+def kafka(kafka_server: KafkaServer) -> BrokerAddress:
+    return BrokerAddress(kafka_server.bootstrap_servers)
 
 
 async def test_who_leaves_gives_its_partitions_away_at_once(kafka: BrokerAddress) -> None:
