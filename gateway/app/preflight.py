@@ -67,7 +67,10 @@ async def _check_topics(settings: Settings, policies: Policies) -> list[str]:
         raise NotReady(
             f"the topic {spool.name} has {spool.partitions} partitions, not one: delete it and run `gateway topics apply`"
         )
-    return [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
+    notes = [f"the topic {name}: {what}" for name, facts in there.items() if (what := _at_risk(facts))]
+    if not (settings.kafka.transactional and settings.kafka.idempotent):
+        notes.append("the relay publishes without transactions (kafka.transactional): one that froze may publish old after new")
+    return notes
 
 
 def _check_retention(topic: TopicFacts, window: int) -> None:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
-from gateway.app.wiring import Parts, broker_address, input_topics, open_parts
+from gateway.app.wiring import Parts, broker_address, input_topics, open_parts, relay_publisher
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap
@@ -83,7 +83,7 @@ class _Process:
             self._run("spool", applier.run())
             self._ends.append(_calling(applier.stop))
         if self._has("relay"):
-            publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
+            publisher = relay_publisher(self._settings)
             await publisher.start()
             self._checks.append(Check("kafka-out", publisher.check))
             relay = self._parts.relay(publisher)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from gateway.bus.address import BrokerAddress
+from gateway.bus.exclusive import ExclusivePublisher
+from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap
 from gateway.bus.spool import SpoolSource
 from gateway.bus.topics import TopicSpec
@@ -73,7 +75,7 @@ from gateway.telemetry import Metrics
 if TYPE_CHECKING:
     from gateway.providers.twilio import Twilio
 
-__all__ = ["Parts", "broker_address", "input_topics", "open_parts", "spool_topic", "topics_wanted"]
+__all__ = ["Parts", "broker_address", "input_topics", "open_parts", "relay_publisher", "spool_topic", "topics_wanted"]
 
 _DAY_MS = 24 * 3600 * 1000
 
@@ -94,6 +96,14 @@ def broker_address(settings: Settings) -> BrokerAddress:
         key_file=kafka.key_file,
         client_id=kafka.client_id,
     )
+
+
+def relay_publisher(settings: Settings) -> EventPublisher:
+    """What the relay publishes by: in transactions, where the broker has them."""
+    kafka = settings.kafka
+    if kafka.idempotent and kafka.transactional:
+        return ExclusivePublisher(broker_address(settings), kafka.transactional_id or f"{kafka.group}-relay")
+    return EventPublisher(broker_address(settings), idempotent=kafka.idempotent)
 
 
 def input_topics(settings: Settings, policies: Policies) -> tuple[str, ...]:

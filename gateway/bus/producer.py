@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from gateway.bus.address import BrokerAddress, client_options
+from gateway.bus.inside import abort, unsend
 from gateway.bus.lanes import Lane, partition_of, refusal, size_of, topic_fits
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.25
 REQUEST_BYTES: Final = 256 * 1024  # one request of a partition; a broker takes a megabyte unless it is set otherwise
-METADATA_SECONDS: Final = 5.0
+METADATA_SECONDS: Final = 1.0  # less than a relay has for a batch: a topic that is not there must not keep the others waiting
 
 
 class EventPublisher:
@@ -54,7 +54,7 @@ class EventPublisher:
             async with asyncio.timeout(limit_seconds):
                 while True:
                     try:
-                        self._producer = await self._connect()
+                        self._producer = await self._connect(enable_idempotence=self._idempotent)
                     except BrokerUnavailable as problem:
                         last = problem
                         await asyncio.sleep(RETRY_SECONDS)
@@ -80,7 +80,7 @@ class EventPublisher:
         async with self._lock:
             producer, self._producer = self._producer, None
             if producer is not None:
-                await _abort(producer)
+                await abort(producer)
 
     async def publish(self, batch: Sequence[OutEvent], limit_seconds: float = 30.0) -> list[PublishResult]:
         """Publish, and tell for each event, in the same order, what became of it. Raises nothing for what a broker does.
@@ -97,10 +97,7 @@ class EventPublisher:
         async with self._lock:
             try:
                 async with asyncio.timeout(limit_seconds) as self._limit:
-                    lanes = await self._lanes(await self._ready(), batch, results)
-                    while not all(lane.done for lane in lanes):
-                        producer = await self._ready()
-                        await asyncio.gather(*(self._send(producer, lane, batch, results) for lane in lanes if not lane.done))
+                    await self._deliver(batch, results)
             except (BrokerUnavailable, TimeoutError) as problem:
                 self._broken = True
                 logger.warning(
@@ -113,6 +110,26 @@ class EventPublisher:
             finally:
                 self._limit = None
         return results
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else can publish in our place: this one cannot keep others from it, and says yes."""
+        return True
+
+    async def take_over(self, limit_seconds: float) -> None:
+        """Nothing has to be done before :meth:`publish`."""
+
+    async def _deliver(self, batch: Sequence[OutEvent], results: list[PublishResult]) -> None:
+        """Send the events and put the answers in their places; those without one stay Failed."""
+        lanes = await self._lanes(await self._ready(), batch, results)
+        while not all(lane.done for lane in lanes):
+            await self._send_all(await self._ready(), lanes, batch, results)
+
+    async def _send_all(
+        self, producer: AIOKafkaProducer, lanes: Sequence[Lane], batch: Sequence[OutEvent], results: list[PublishResult]
+    ) -> None:
+        """Send what is left of each partition, all of them at once."""
+        await asyncio.gather(*(self._send(producer, lane, batch, results) for lane in lanes if not lane.done))
 
     async def _lanes(self, producer: AIOKafkaProducer, batch: Sequence[OutEvent], results: list[PublishResult]) -> list[Lane]:
         sizes: dict[str, int | PublishResult] = {}
@@ -144,7 +161,7 @@ class EventPublisher:
     async def _send(
         self, producer: AIOKafkaProducer, lane: Lane, batch: Sequence[OutEvent], results: list[PublishResult]
     ) -> None:
-        """Send what is left of a partition; come back early when a request has to be cut smaller."""
+        """Send what is left of a partition."""
         while not lane.done:
             builder = producer.create_batch()
             taken = 0
@@ -159,17 +176,19 @@ class EventPublisher:
                 sent = await (await producer.send_batch(builder, lane.topic, partition=lane.partition))
             except KafkaError as problem:
                 why = refusal(problem)
-                self._broken = self._broken or why is None or self._idempotent  # a refused request leaves a hole in its sequence
                 if why is None:
+                    self._broken = True
                     for place in lane.events[lane.cursor :]:
                         results[place] = Failed(type(problem).__name__)
                     lane.cursor = len(lane.events)
-                elif taken > 1:
+                    return
+                unsend(producer, lane, taken)
+                if taken > 1:
                     lane.most = taken // 2
                 else:
                     results[places[0]] = RefusedForGood(why)
                     lane.cursor += 1
-                return
+                continue
             for number, place in enumerate(places):
                 results[place] = Acknowledged(lane.partition, sent.offset + number if sent.offset >= 0 else -1)
             lane.cursor += taken
@@ -179,40 +198,26 @@ class EventPublisher:
         if self._broken:
             await self._drop()
         if self._producer is None:
-            self._producer = await self._connect()
+            self._producer = await self._connect(enable_idempotence=self._idempotent)
         self._broken = False
         return self._producer
 
     async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _abort(producer)
+            await abort(producer)
 
-    async def _connect(self) -> AIOKafkaProducer:
+    async def _connect(self, **more: Any) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **client_options(self._address),
-            acks="all",
-            enable_idempotence=self._idempotent,
-            max_batch_size=REQUEST_BYTES,
-            request_timeout_ms=10_000,
+            **client_options(self._address), acks="all", max_batch_size=REQUEST_BYTES, request_timeout_ms=10_000, **more
         )
         try:
             await producer.start()
         except (KafkaError, OSError, TimeoutError) as problem:
-            await _abort(producer)
+            await abort(producer)
             hint = "" if not self._idempotent else " (a broker that has no idempotent producers?)"
             raise BrokerUnavailable(f"Kafka cannot be reached: {type(problem).__name__}{hint}") from None
         except BaseException:
-            await _abort(producer)
+            await abort(producer)
             raise
         return producer
-
-
-async def _abort(producer: AIOKafkaProducer) -> None:
-    """Close without waiting for what is queued: aiokafka's own stop() waits for it as long as the broker is away."""
-    sender = producer._sender  # noqa: SLF001  # there is no public way to give up
-    producer._closed = True  # noqa: SLF001  # or its finalizer warns
-    with suppress(KafkaError, TimeoutError, asyncio.CancelledError):
-        await asyncio.wait_for(sender.close(), RETRY_SECONDS)
-    with suppress(KafkaError, OSError):
-        await producer.client.close()

@@ -54,6 +54,11 @@ class Leading:
             self._until = now + self._seconds / 2 if await self._leaders.hold(self.name, self.holder, self._seconds) else 0.0
         return self.held
 
+    async def confirm(self) -> bool:
+        """The same, and the store is asked now."""
+        self._asked = -1e9
+        return await self.hold()
+
     async def release(self) -> None:
         """Give the name up, at an orderly end."""
         if self.held:

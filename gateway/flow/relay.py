@@ -87,6 +87,15 @@ class Outbox(Protocol):
 class Publisher(Protocol):
     """Where events go."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody who published before can do so any more. Where that cannot be made sure of, it is taken for granted."""
+        ...
+
+    async def take_over(self, limit_seconds: float) -> None:
+        """Be alone: from now on the brokers refuse what anybody else publishes in our place. Raises BrokerUnavailable."""
+        ...
+
     async def publish(self, batch: Sequence[OutEvent], limit_seconds: float) -> Sequence[PublishResult]:
         """An answer for each event, in order, within the limit; per key, none overtakes another. None arrives after its limit."""
         ...
@@ -124,7 +133,7 @@ class Relay:
         """Publish until :meth:`stop`."""
         while not self._stopping:
             try:
-                moved = await self._once() if await self._leading.hold() else 0
+                moved = await self._once() if await self._leads() else 0
             except GatewayError as fault:
                 log.warning("relay waits", why=str(fault))
                 moved = 0
@@ -145,6 +154,21 @@ class Relay:
         except TimeoutError:
             pass
 
+    async def _leads(self) -> bool:
+        """Whether the name is ours, and nobody who had it before can publish any more.
+
+        In this order, and before anything is taken from the outbox: the one who last took over publishes alone, and what it takes after it
+        was told that the name is still its own is not old.
+        """
+        if not await self._leading.hold():
+            return False
+        if self._publisher.alone:
+            return True
+        if not await self._leading.confirm():  # somebody else may have taken over: leave it to them
+            return False
+        await self._publisher.take_over(self._leading.left)
+        return await self._leading.confirm()
+
     async def _once(self) -> int:
         rows = await self._outbox.take(self._batch)
         if not rows:
@@ -158,16 +182,13 @@ class Relay:
         gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
         await self._outbox.remove(gone, self._leading.name, self._leading.holder)
         for row, result in zip(rows, results, strict=True):
-            match result:
-                case RefusedForGood(why):
-                    log.error("event parked", why=why, kind=row.kind, id=row.id)
-                    await self._outbox.park([row.id], why)
-                case Failed(why):
-                    log.warning("event not acknowledged", why=why)
-                    await asyncio.sleep(0.2)
-                    break
-                case Acknowledged():
-                    pass
+            if isinstance(result, RefusedForGood):
+                log.error("event parked", why=result.why, kind=row.kind, id=row.id)
+                await self._outbox.park([row.id], result.why)
+        failed = [result.why for result in results if isinstance(result, Failed)]
+        if failed:
+            log.warning("events not acknowledged", why=failed[0], count=len(failed))
+            await asyncio.sleep(0.2)
         self._metrics.stage_seconds.labels(stage="publish").observe(clock() - began)
         return len(gone)
 

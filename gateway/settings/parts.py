@@ -113,6 +113,19 @@ class Kafka(Section):
         "Whether STOPs go to a topic while PostgreSQL is away. Nothing is sent then unless that topic can be read. The embedded broker "
         "forgets, and has none.",
     )
+    transactional: bool = setting(
+        True,
+        "Whether the relay publishes in transactions, so that one that froze can't publish something old after something new. Without "
+        "``idempotent`` it doesn't; the embedded broker can't and ignores this.",
+    )
+    transactional_id: str | None = setting(
+        None,
+        "Name under which the relay publishes, the same for all processes of an installation and no other's; unset: the group with -relay "
+        "after it.",
+        example="sms-gateway-relay",
+        min_length=1,
+        max_length=200,
+    )
     topics: Topics = setting(Topics(), "Names of the topics.")
 
     @model_validator(mode="after")

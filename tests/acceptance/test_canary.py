@@ -80,6 +80,10 @@ class Publisher:
     def __init__(self) -> None:
         self.events: list[OutEvent] = []
         self.calls = 0
+        self.alone = True
+
+    async def take_over(self, limit_seconds: float) -> None:
+        self.alone = True
 
     async def publish(self, batch: Sequence[OutEvent], limit_seconds: float = 30.0) -> list[PublishResult]:
         self.calls += 1

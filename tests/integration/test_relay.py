@@ -40,6 +40,10 @@ class Recorder:
         self.result = result
         self.gate = asyncio.Event()
         self.gate.set()
+        self.alone = True
+
+    async def take_over(self, limit_seconds: float) -> None:
+        self.alone = True
 
     async def publish(self, batch: Sequence[OutEvent], limit_seconds: float) -> list[PublishResult]:
         self.calls.append(list(batch))
