@@ -19,8 +19,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.record.util import calc_crc32c
 
 from gateway.bus.address import BrokerAddress
@@ -780,6 +781,58 @@ async def test_what_retention_took_before_the_first_record_was_read_is_counted_t
     async with reading(kafka, topic, gaps=gaps) as source:
         assert (await next_batch(source)).first_offset == 5
         assert source.lost == 5
+
+
+async def test_what_the_topics_own_retention_took_is_counted_and_told(kafka: BrokerAddress) -> None:
+    """As it happens: the reader stands still for longer than the topic keeps its records."""
+    topic, gaps = await new_topic(kafka, retention_ms="1000", segment_ms="500"), Gaps()
+    await fill(kafka, topic, some(20))
+    async with reading(kafka, topic, gaps=gaps) as source:
+        await source.durable(await next_batch(source, 5))
+    admin = AIOKafkaConsumer(bootstrap_servers=kafka.servers)
+    await admin.start()
+    where = TopicPartition(topic, 0)
+    kept = 20
+
+    async def expired() -> bool:
+        nonlocal kept  # a segment is closed when a record comes after its time, and a closed one is deleted
+        if (await admin.beginning_offsets([where]))[where] >= 20:
+            return True
+        await fill(kafka, topic, [b"kept"])
+        kept += 1
+        return False
+
+    await until(expired, LIMIT_SECONDS, every=0.25)
+    begin = (await admin.beginning_offsets([where]))[where]
+    await admin.stop()
+    async with reading(kafka, topic, gaps=gaps) as source:
+        await within_reading(source, lambda: source.lost > 0)
+        assert gaps[0].first_offset == 5
+        assert gaps[0].next_offset >= begin
+        assert {gap.why for gap in gaps} == {"retention"}
+        assert source.lost == sum(gap.next_offset - gap.first_offset for gap in gaps)
+
+
+async def test_a_group_whose_offsets_are_lost_reads_from_the_beginning(kafka: BrokerAddress) -> None:
+    """Not from the end, which would pass over what nobody has read; repeats are recognised by their message ids."""
+    topic, gaps = await new_topic(kafka), Gaps()
+    await fill(kafka, topic, some(20))
+    async with reading(kafka, topic) as source:
+        await source.durable(await next_batch(source))
+    await fill(kafka, topic, some(5, b"unread"))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+    await admin.start()
+
+    async def forgotten() -> bool:
+        answer = await admin._send_request(DeleteGroupsRequest([f"group-{topic}"]))
+        return all(code == 0 for _, code in answer.results)  # type: ignore[attr-defined]  # not while its last member is leaving
+
+    await until(forgotten, LIMIT_SECONDS)
+    await admin.close()
+    async with reading(kafka, topic, gaps=gaps) as source:
+        assert await values_of(source, 25) == [*some(20), *some(5, b"unread")]
+        assert source.lost == 0
+    assert gaps == []
 
 
 async def test_a_topic_made_anew_is_read_from_its_beginning(kafka: BrokerAddress) -> None:

@@ -21,9 +21,12 @@ import psutil
 import pytest
 import structlog
 
+from gateway.bus.address import BrokerAddress
+from gateway.bus.topics import TopicSpec, apply, describe
 from gateway.cli.root import run
 from tests.canary import CANARY_BODY, CANARY_NUMBER, traces_in
-from tests.support import free_port, until_sync
+from tests.kafka.server import KafkaServer
+from tests.support import free_port, run_apart, until_sync
 
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 60.0  # on a busy machine
@@ -566,6 +569,38 @@ def test_a_command_reaches_the_server_that_is_set_and_no_embedded_one(cli: Cli, 
         assert (code, out) == (1, "")
         assert err.splitlines()[-1].startswith("error: Kafka")
     assert cli("migrate")[1] == "the database is up to date\n"
+
+
+def test_topics_are_altered_on_apache_kafka(
+    commands: Cli, kafka_server: KafkaServer, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What can be changed is; partitions cannot, and what was set by hand stays."""
+    monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_KAFKA__SERVERS", kafka_server.bootstrap_servers)
+    for name in ("OUTBOUND", "STATUS", "INBOUND", "CONSENT", "DEAD_LETTER", "METRICS", "AUDIT", "STOP_SPOOL"):
+        monkeypatch.setenv(f"GATEWAY_KAFKA__TOPICS__{name}", f"{unique}.{name}")
+    address, outbound = BrokerAddress(kafka_server.bootstrap_servers), f"{unique}.OUTBOUND"
+    by_hand = TopicSpec(outbound, 3, {"retention.ms": "1000", "max.message.bytes": "50000"})
+    assert [one.what for one in run_apart(apply(address, [by_hand]))] == ["created"]
+
+    def applied(*arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+        code, out, _ = commands("topics", "apply", "--json", *arguments)
+        return code, {one["topic"]: one for one in json.loads(out)["topics"]}
+
+    code, changes = applied("--partitions", "3")
+    assert code == 0
+    assert changes[outbound]["what"] == "altered"
+    assert "retention.ms=604800000 (is 1000)" in changes[outbound]["detail"]
+    assert {one["what"] for topic, one in changes.items() if topic != outbound} == {"created"}
+    facts = run_apart(describe(address, [outbound, f"{unique}.CONSENT"]))
+    assert facts[outbound].retention_ms == 7 * 24 * 3600 * 1000
+    assert facts[outbound].config["max.message.bytes"] == "50000"
+    assert facts[f"{unique}.CONSENT"].config["cleanup.policy"] == "compact"
+    code, changes = applied("--partitions", "3")
+    assert (code, {one["what"] for one in changes.values()}) == (0, {"unchanged"})
+    code, changes = applied("--partitions", "4")
+    assert (code, changes[outbound]["what"]) == (1, "differs")
+    assert run_apart(describe(address, [outbound]))[outbound].partitions == 3
 
 
 def test_a_start_on_servers_that_lack_something_is_refused_with_the_command_that_makes_it(

@@ -52,21 +52,39 @@ async def publishing(address: BrokerAddress, name: str) -> AsyncIterator[Exclusi
 
 
 async def seen(address: BrokerAddress, topic: str, level: str = "read_committed") -> list[bytes]:
-    """The values of a topic's one partition, to its end, as a reader of this isolation level has them."""
-    where = TopicPartition(topic, 0)
+    """The values of a topic's one partition as a reader of this isolation level has them, once every transaction in it has ended."""
+    return await read(address, topic, level, await end_of(address, topic, "read_uncommitted"))
+
+
+async def seen_now(address: BrokerAddress, topic: str) -> list[bytes]:
+    """The same, as far as a reader of what is committed comes at this moment."""
+    return await read(address, topic, "read_committed", await end_of(address, topic, "read_committed"))
+
+
+@asynccontextmanager
+async def consumer_of(address: BrokerAddress, level: str) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(bootstrap_servers=address.servers, isolation_level=level, enable_auto_commit=False)
     await consumer.start()
     try:
-        consumer.assign([where])
-        await consumer.seek_to_beginning(where)
-        end = (await consumer.end_offsets([where]))[where]
-        values: list[bytes] = []
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while await consumer.position(where) < end:
-                values += [one.value or b"" for one in (await consumer.getmany(where, timeout_ms=200)).get(where, [])]
-        return values
+        yield consumer
     finally:
         await consumer.stop()
+
+
+async def end_of(address: BrokerAddress, topic: str, level: str) -> int:
+    where = TopicPartition(topic, 0)
+    async with consumer_of(address, level) as consumer:
+        return int((await consumer.end_offsets([where]))[where])
+
+
+async def read(address: BrokerAddress, topic: str, level: str, end: int) -> list[bytes]:
+    where, values = TopicPartition(topic, 0), list[bytes]()
+    async with consumer_of(address, level) as consumer, asyncio.timeout(LIMIT_SECONDS):
+        consumer.assign([where])
+        await consumer.seek_to_beginning(where)
+        while await consumer.position(where) < end:
+            values += [one.value or b"" for one in (await consumer.getmany(where, timeout_ms=200)).get(where, [])]
+    return values
 
 
 def events(topic: str, *values: bytes) -> list[OutEvent]:
@@ -192,7 +210,7 @@ async def test_what_a_killed_holder_had_not_finished_is_not_seen_and_holds_up_no
     await plain.start()
     await plain.send_and_wait(topic, b"behind it", partition=0)
     await plain.stop()
-    assert await seen(address, topic) == []
+    assert await seen_now(address, topic) == []
     async with publishing(address, topic) as publisher:
         await publisher.take_over(LIMIT_SECONDS)
         assert isinstance((await publisher.publish(events(topic, b"next")))[0], Acknowledged)

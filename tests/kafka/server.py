@@ -164,7 +164,7 @@ class KafkaServer:
         if (self._folder / "data" / "meta.properties").exists():
             return
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [program, *MEMORY, "-cp", jars, "kafka.tools.StorageTool", "format", "--cluster-id", cluster]
+        command = [program, *MEMORY, "-cp", jars, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
         command += ["--config", str(self._folder / "server.properties")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=self._seconds)
         if done.returncode != 0:
