@@ -31,6 +31,10 @@ async def abort(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(sender.close(), CLOSING_SECONDS)
     with suppress(KafkaError, OSError):
         await producer.client.close()
-    ended = None if transactions is None else transactions._transaction_waiter  # noqa: SLF001
-    if ended is not None and ended.done() and not ended.cancelled():
-        ended.exception()  # asyncio complains where nobody asks how it ended
+    # asyncio complains of futures that failed and that nobody asked how they ended.
+    waiting = [batch._drain_waiter for batches in producer._message_accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    if transactions is not None and transactions._transaction_waiter is not None:  # noqa: SLF001
+        waiting.append(transactions._transaction_waiter)  # noqa: SLF001
+    for one in waiting:
+        if one.done() and not one.cancelled():
+            one.exception()
