@@ -222,13 +222,11 @@ class Parts:
 
     def intake(self, source: Source[Kind], dispatch: Dispatch | None) -> Intake[Kind]:
         """Records to messages."""
-        file = self.settings.allow_list_file
-        allow_list = None if file is None else {self.hasher.subject_id(number) for number in read_allow_list(file)}
         limits = self.settings.intake
         return Intake(
             source,
             Admission(self.database, self.hasher.person_key, self.name),
-            self.accepter(allow_list),
+            self.accepter(self._allow_list()),
             self.metrics,
             batch=limits.batch,
             high=limits.waiting_high,
@@ -262,6 +260,11 @@ class Parts:
             window=timedelta(days=self.settings.message_id_window_days),
         )
 
+    def _allow_list(self) -> set[bytes] | None:
+        """The only people who may be texted; None: everybody."""
+        file = self.settings.allow_list_file
+        return None if file is None else {self.hasher.subject_id(number) for number in read_allow_list(file)}
+
     def dispatch(self, gate: Gate) -> Dispatch:
         """Messages to the provider, while the gate is open."""
         times = self.settings.dispatch
@@ -275,7 +278,9 @@ class Parts:
             times.request_seconds,
             self.metrics,
         )
-        claims = Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds, self.spool)
+        claims = Claims(
+            self.database, self.name, self.routes, versions, rates, times.lease_seconds, self.spool, self._allow_list()
+        )
         back_off = BackOff(times.backoff_first_seconds, times.backoff_most_seconds)
         return Dispatch(
             claims,

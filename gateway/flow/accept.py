@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +16,7 @@ from gateway.domain.errors import BadEvent
 from gateway.domain.event_reading import read_message
 from gateway.domain.events import OutboundMessage, content_bytes, encode
 from gateway.domain.parts import parts
+from gateway.domain.pauses import Pause, is_paused
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.phone import BadNumber, normalise
 from gateway.domain.policy import Policies, Policy
@@ -180,8 +182,10 @@ class Accepter:
             return None, Reason.PROVIDER_NOT_ALLOWED
         return routes[int.from_bytes((subject_id or b"\0")[:8]) % len(routes)], None
 
-    def accept(self, read: Read, consents: Sequence[Consent], now: datetime) -> NewMessage:
-        """Decide, and seal what is to be kept."""
+    def accept(
+        self, read: Read, consents: Sequence[Consent], now: datetime, pauses: AbstractSet[Pause] = frozenset()
+    ) -> NewMessage:
+        """Decide, and seal what is to be kept. What is paused is told so, and held by the claim."""
         message, policy, uid = read.message, read.policy, read.uid
         offered = self._opt_in(read, consents, now)
         facts = Facts(
@@ -189,6 +193,7 @@ class Accepter:
             consents=[*consents, offered] if offered is not None else consents,
             problem=read.problem,
             allow_listed=self._allow_list is None or read.subject_id in self._allow_list,
+            paused=read.route is not None and is_paused(pauses, message.tenant, message.programme, read.route.provider),
         )
         decision = decide(read.asked, facts, now)
         state = _VERDICT_STATE[decision.verdict]

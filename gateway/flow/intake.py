@@ -13,6 +13,7 @@ from uuid import UUID
 from gateway.domain.consent import Consent
 from gateway.domain.errors import BadEvent, GatewayError, NotAllowed, StoreRefused
 from gateway.domain.ids import new_uids
+from gateway.domain.pauses import Pause
 from gateway.flow.accept import Accepter, NewMessage, Read
 from gateway.flow.burial import DeadLetter
 from gateway.flow.fuse import clock
@@ -77,6 +78,10 @@ class Admission(Protocol):
         """
         ...
 
+    async def pauses(self) -> frozenset[Pause]:
+        """What operators hold."""
+        ...
+
     async def waiting(self, most: int) -> int:
         """How many messages could be sent now and are not; counting stops at ``most``."""
         ...
@@ -112,6 +117,7 @@ class Intake(Generic[Kind]):
         self._low = low
         self._accepted = accepted
         self._paused = False
+        self._pauses: frozenset[Pause] = frozenset()
         self._stopping = False
 
     async def run(self) -> None:
@@ -150,6 +156,7 @@ class Intake(Generic[Kind]):
 
     async def _mind_the_level(self) -> None:
         try:
+            self._pauses = await self._admission.pauses()
             waiting = await self._admission.waiting(self._high)
         except GatewayError:
             return
@@ -180,7 +187,7 @@ class Intake(Generic[Kind]):
         consents = await self._admission.consents_of(sorted(subjects))
         origin = {read.uid: (record, read) for record, read in sorted_out.reads}
         messages = [
-            self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now)
+            self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now, self._pauses)
             async for _, read in in_turns(sorted_out.reads)
         ]
         dead = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -13,6 +13,7 @@ from uuid import UUID
 from gateway.domain.changes import Change, Queued, claim, end
 from gateway.domain.consent import Consent, Reach
 from gateway.domain.decide import Asked, Decision, Facts
+from gateway.domain.pauses import Pause, is_paused
 from gateway.domain.states import State
 from gateway.flow.claims import Claimed, Taken
 from gateway.store.consents import consents_of
@@ -35,7 +36,7 @@ class _Barriers:
     """What stands before a claim as a whole."""
 
     now: datetime
-    pauses: frozenset[tuple[str, str, str]]
+    pauses: frozenset[Pause]
     shut: frozenset[str]
     held: frozenset[tuple[str, str]]
     clear_spools: frozenset[str]
@@ -51,15 +52,9 @@ class _Barriers:
         )
 
     def open(self, route: Route) -> bool:
-        ways = {
-            ("all", "", ""),
-            ("tenant", route.tenant, ""),
-            ("programme", route.tenant, route.programme),
-            ("provider", "", route.provider),
-        }
         return (
             route.account not in self.shut
-            and not ways & self.pauses
+            and not is_paused(self.pauses, route.tenant, route.programme, route.provider)
             and not {(route.account, ""), (route.account, route.sender)} & self.held
         )
 
@@ -67,7 +62,8 @@ class _Barriers:
 class Claims:
     """One worker's claims. ``policies`` are versions by tenant, ``account_rates`` requests a second; ``lease`` is in seconds.
 
-    ``spool``: the topic that must have been read to its end of late; None where there is none.
+    ``spool``: the topic that must have been read to its end of late; None where there is none. ``allow_list``: the only people who may
+    be texted, by ``subject_id``; None: everybody.
     """
 
     def __init__(
@@ -79,6 +75,7 @@ class Claims:
         account_rates: Mapping[str, float],
         lease: float,
         spool: str | None = None,
+        allow_list: Collection[bytes] | None = None,
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -87,6 +84,7 @@ class Claims:
         self._account_rates = account_rates
         self._lease = lease
         self._spool = spool
+        self._allow_list = allow_list
 
     async def claim(self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int) -> Taken:
         """One transaction: lock what is due, read consent in a later statement, decide, commit what is claimed and what is blocked."""
@@ -208,7 +206,12 @@ class Claims:
             asked = Asked(
                 row["kind"], row["category"], Reach(row["tenant"], row["programme"], row["sender"]), row["expires_at"], None
             )
-            decision = decide(asked, Facts(self._policies.get(row["tenant"], ""), consents.get(row["subject_id"], ())), now)
+            facts = Facts(
+                self._policies.get(row["tenant"], ""),
+                consents.get(row["subject_id"], ()),
+                allow_listed=self._allow_list is None or row["subject_id"] in self._allow_list,
+            )
+            decision = decide(asked, facts, now)
             if decision.verdict in ("block", "expire"):
                 ends[row["uid"]] = queued, decision
             elif row["alone"] and person not in busy and decision.verdict == "send" and self._take(row, route, slots, left):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway.domain.consent import Consent
+from gateway.domain.pauses import Pause
 from gateway.flow.accept import NewMessage
 from gateway.flow.burial import DeadLetter
 from gateway.flow.intake import Admitted
@@ -71,6 +72,11 @@ class Admission:
             return await consents_of(session, subject_ids)
 
         return await self._database.transact(work)
+
+    async def pauses(self) -> frozenset[Pause]:
+        """What operators hold."""
+        rows = await self._database.fetch(statements("control")["pauses"])
+        return frozenset((row["scope"], row["tenant"], row["name"]) for row in rows)
 
     async def waiting(self, most: int) -> int:
         """How many messages could be sent now; counting stops at ``most``."""

@@ -835,3 +835,22 @@ def test_a_random_walk_over_everything_that_can_happen(database_url: str, tmp_pa
     finally:
         loop.run_until_complete(opened.aclose())
         loop.close()
+
+
+async def test_only_who_is_on_the_allow_list_is_texted_also_by_the_gateways_own_answers(
+    database_url: str, tmp_path: Path
+) -> None:
+    """What waited before the list was set, and the answers to HELP and STOP."""
+    listed = tmp_path / "listed.txt"
+    listed.write_text(f"{number(0)}\n")
+    async with open_world(database_url, tmp_path) as world:
+        await publish(world, 2)
+        assert await world.receive("HELP", sender=number(0)) == "help"
+        assert await world.receive("HELP", sender=number(1)) == "help"
+    async with open_world(database_url, tmp_path, GATEWAY_ALLOW_LIST_FILE=str(listed)) as world:
+        async with world.sending():
+            await emptied(world)
+        assert {text.to.reveal() for text in world.carrier.sent} == {number(0)}
+        assert len(world.carrier.sent) == 2
+        rows = await world.rows("select rule from messages where state = 'blocked'")
+        assert [row["rule"] for row in rows] == ["staging.allow_list"] * 2

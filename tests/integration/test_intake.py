@@ -441,6 +441,24 @@ async def test_intake_stops_reading_at_the_high_mark_and_goes_on_below_the_low_o
         await asyncio.wait_for(running, 5)
 
 
+async def test_what_is_paused_is_told_so_and_waits(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        await world.parts.control.pause("programme", "clinic", "visits", "test", "")
+        source = Scripted()
+        intake = Intake(source, world.admission(), world.accepter(), world.parts.metrics)
+        source.batches.put_nowait(batch_of(world.record(message_id="held")))
+        running = asyncio.create_task(intake.run())
+        await until(lambda: source.durable_batches)
+        intake.stop()
+        await asyncio.wait_for(running, 5)
+        assert await world.rows("select state, reason, rule from messages") == [
+            {"state": "accepted", "reason": "paused", "rule": "operator.paused"}
+        ]
+        assert await Hands(world).claim() == []
+        await world.parts.control.resume("programme", "clinic", "visits", "test")
+        assert len(await Hands(world).claim()) == 1
+
+
 async def test_a_batch_that_could_not_be_stored_is_read_again(database_url: str, tmp_path: Path) -> None:
     from gateway.domain.errors import StoreUnavailable
 
