@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +12,9 @@ import psutil
 
 from bench.sending import QUICK, all_told, cpu_of, warmed_up
 from bench.stage import Figures, Stage, worker_of
-from gateway.embedded.ports import free_port
 
 __all__ = ["STATEMENTS", "costs", "flame"]
 
-_ROLES: Final = ("worker", "web", "relay", "sweep")
 STATEMENTS: Final = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track_utility": "on"}
 """PostgreSQL's settings for counting statements."""
 
@@ -26,7 +22,7 @@ STATEMENTS: Final = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_
 async def costs(stage: Stage, count: int) -> Figures:
     """One process a role; what each used for a message, from the topic to the last event."""
     await stage.fetch("create extension pg_stat_statements")
-    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, _roles(stage) as roles:
+    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.roles() as roles:
         counter = await warmed_up(stage, carrier)
         processes = {
             **{role: [process] for role, process in roles.items()},
@@ -55,17 +51,6 @@ async def costs(stage: Stage, count: int) -> Figures:
         "cost_events": round(events / count, 2),
         **{name: round(1000 * seconds / count, 3) for name, seconds in spent.items()},
     }
-
-
-@asynccontextmanager
-async def _roles(stage: Stage) -> AsyncIterator[dict[str, psutil.Process]]:
-    """A gateway in parts: the working process of each role."""
-    async with AsyncExitStack() as stack:
-        found = {}
-        for role in _ROLES:
-            parent = await stack.enter_async_context(stage.gateway("--role", role, GATEWAY_ADMIN_PORT=str(free_port())))
-            found[role] = worker_of(parent)
-        yield found
 
 
 async def _places(stage: Stage) -> tuple[int, int]:

@@ -20,7 +20,7 @@ async def latency(stage: Stage, count: int) -> Figures:
     """From the moment before a message is published to the first byte of its request at the carrier, at half of the full rate."""
     async with (
         stage.carrier("--callbacks", "final", "--sent-ms", "5", "--final-ms", "10") as carrier,
-        stage.gateway(),
+        stage.roles(),
         stage.publisher() as publish,
     ):
         counter = await warmed_up(stage, carrier)
@@ -49,7 +49,7 @@ async def latency(stage: Stage, count: int) -> Figures:
 
 async def stop(stage: Stage, _count: int, stops: int = 200) -> Figures:
     """From a STOP's webhook to its answer, which says that it is in force, while the gateway sends as fast as it can."""
-    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.gateway():
+    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.roles():
         counter = await warmed_up(stage, carrier)
         done = asyncio.Event()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,12 +22,14 @@ QUICK: Final = ("--keep", "counts", "--sent-ms", "5", "--final-ms", "10")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measurement: its suffix in the figures' names, the carrier's latency, which callbacks it makes, processes of the gateway."""
+    """One measurement: its suffix in the figures' names, the carrier's latency, which callbacks it makes, and the gateway's processes:
+    so many workers of a whole gateway, or with 0 one process a role.
+    """
 
     name: str = ""
     latency_ms: int = 0
     callbacks: str = "final"
-    workers: int = 1
+    workers: int = 0
     share: float = 1.0  # of the messages asked for
 
 
@@ -34,16 +38,16 @@ _SENDS: Final = (
     Run("_without_callbacks", callbacks="none"),
     Run("_at_100ms", latency_ms=100, share=2.0),  # longer: the first messages, which find every slot free, weigh less
 )
-_WORKERS: Final = (Run("_2_workers", workers=2), Run("_4_workers", workers=4))
+_WORKERS: Final = (Run("_1_worker", workers=1), Run("_2_workers", workers=2), Run("_4_workers", workers=4))
 
 
 async def sends(stage: Stage, count: int) -> Figures:
-    """One process: the carrier at once, without callbacks, and at 100 ms."""
+    """One process a role: the carrier at once, without callbacks, and at 100 ms."""
     return await _runs(stage, _SENDS, count)
 
 
 async def workers(stage: Stage, count: int) -> Figures:
-    """Two and four processes on the same machine."""
+    """A whole gateway in one process, and with one and three workers beside it, on the same machine."""
     return await _runs(stage, _WORKERS, count)
 
 
@@ -61,9 +65,8 @@ async def _runs(stage: Stage, runs: tuple[Run, ...], count: int) -> Figures:
 
 async def _run(stage: Stage, run: Run, count: int) -> Figures:
     arguments = [*QUICK, "--callbacks", run.callbacks, "--latency-ms", str(run.latency_ms)]
-    async with stage.carrier(*arguments) as carrier, stage.gateway("--workers", str(run.workers)) as parent:
+    async with stage.carrier(*arguments) as carrier, _gateway(stage, run.workers) as worker:
         counter = await warmed_up(stage, carrier)
-        worker = worker_of(parent)
         cpu = cpu_of(worker)
         began = time.time()
         await stage.publish(count)
@@ -78,6 +81,17 @@ async def _run(stage: Stage, run: Run, count: int) -> Figures:
             "worker_rss_mb": round(worker.memory_info().rss / 1e6, 1),
             "duplicates": accepted["duplicates"],
         }
+
+
+@asynccontextmanager
+async def _gateway(stage: Stage, workers: int) -> AsyncIterator[psutil.Process]:
+    """The first process that sends."""
+    if workers:
+        async with stage.gateway("--workers", str(workers)) as parent:
+            yield worker_of(parent)
+    else:
+        async with stage.roles() as roles:
+            yield roles["worker"]
 
 
 async def backlog(stage: Stage, count: int, deep: int = 200_000) -> Figures:

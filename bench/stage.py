@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +116,16 @@ class Stage:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             await process.wait()
+
+    @asynccontextmanager
+    async def roles(self) -> AsyncIterator[dict[str, psutil.Process]]:
+        """A gateway in parts, one process a role: the working processes."""
+        async with AsyncExitStack() as stack:
+            found = {}
+            for role in ("worker", "web", "relay", "sweep"):
+                parent = await stack.enter_async_context(self.gateway("--role", role, GATEWAY_ADMIN_PORT=str(free_port())))
+                found[role] = worker_of(parent)
+            yield found
 
     @asynccontextmanager
     async def carrier(self, *arguments: str) -> AsyncIterator[CarrierProcess]:
