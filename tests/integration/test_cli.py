@@ -755,3 +755,34 @@ def test_a_gateway_stops_when_its_embedded_broker_has_died(gateway: Gateway) -> 
     assert gateway.running.wait(40) == 1
     assert psutil.wait_procs(family, timeout=20)[1] == []
     assert "error: the embedded broker has ended" in gateway.log()
+
+
+def test_an_opt_out_by_command_is_spooled_while_postgresql_is_away(
+    commands: Cli, broker: str, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    topic = f"{unique}.spool"
+    run_apart(apply(BrokerAddress(broker), [TopicSpec(topic, 1)]))
+    environment = {
+        "GATEWAY_STATE_DIRECTORY": str(tmp_path),
+        "GATEWAY_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/gateway",
+        "GATEWAY_KAFKA__SERVERS": broker,
+        "GATEWAY_KAFKA__IDEMPOTENT": "false",
+        "GATEWAY_KAFKA__TOPICS__STOP_SPOOL": topic,
+        "GATEWAY_PUBLIC_URL": "http://127.0.0.1:9",
+        "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": "AC" + "0" * 32,
+        "GATEWAY_ACCOUNTS__MAIN__AUTH_TOKEN": "secret",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = commands("consent", "stop", *SHOP, given=CANARY_NUMBER)
+    assert code == 0, err
+    assert out.startswith("written to Kafka; in force soon after PostgreSQL is back")
+    assert commands("consent", "show", given=CANARY_NUMBER)[0] == 1
+    monkeypatch.setenv("GATEWAY_KAFKA__SERVERS", f"127.0.0.1:{free_port()}")
+    code, out, err = commands("consent", "stop", *SHOP, given=CANARY_NUMBER)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "error: PostgreSQL is away, and Kafka did not take the STOP for it"
+    monkeypatch.setenv("GATEWAY_KAFKA__SPOOL", "false")
+    code, out, err = commands("consent", "stop", *SHOP, given=CANARY_NUMBER)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "error: PostgreSQL cannot be reached, and there is no spool: nothing was written"

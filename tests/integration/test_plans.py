@@ -115,7 +115,7 @@ async def test_messages_are_locked_in_their_own_days_partition(world: World) -> 
 @FILLED
 async def test_marks_are_made_by_uid(world: World) -> None:
     uids = await uids_of(world)
-    plan = await explain(world, "dispatch", "mark", uids, [1] * len(uids), "by-hand", 10.0, None)
+    plan = await explain(world, "dispatch", "mark", uids, [1] * len(uids), "by-hand", 10.0, "spool")
     check(plan, "queue")
 
 
