@@ -14,9 +14,11 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 import structlog
@@ -24,6 +26,7 @@ import structlog
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import TopicSpec, apply, describe
 from gateway.cli.root import run
+from gateway.embedded.postgres import EmbeddedPostgres
 from tests.canary import CANARY_BODY, CANARY_NUMBER, traces_in
 from tests.kafka.server import KafkaServer
 from tests.support import free_port, run_apart, until_sync
@@ -786,3 +789,59 @@ def test_an_opt_out_by_command_is_spooled_while_postgresql_is_away(
     code, out, err = commands("consent", "stop", *SHOP, given=CANARY_NUMBER)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == "error: PostgreSQL cannot be reached, and there is no spool: nothing was written"
+
+
+def test_a_whole_gateway_sends_by_its_spool_and_puts_a_stop_in_force_that_found_postgresql_away(
+    commands: Cli, broker: str, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    topics = ("outbound", "status", "inbound", "consent", "dead_letter", "stop_spool")
+    with EmbeddedPostgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
+        environment = {
+            "GATEWAY_DATABASE_URL": server.url,
+            "GATEWAY_KAFKA__SERVERS": broker,
+            "GATEWAY_KAFKA__IDEMPOTENT": "false",
+            "GATEWAY_KAFKA__SESSION_SECONDS": "2",
+            **{f"GATEWAY_KAFKA__TOPICS__{name.upper()}": f"{unique}.{name}" for name in topics},
+        }
+        for name, value in {**environment, "GATEWAY_STATE_DIRECTORY": str(tmp_path / "state")}.items():
+            monkeypatch.setenv(name, value)
+        assert commands("migrate")[0] == 0
+        assert commands("topics", "apply", "--partitions", "2")[0] == 0
+        with contextmanager(make_gateway)(tmp_path, **environment) as gateway:
+            gateway.start()
+            assert commands("publish", "-", given=event("spool-1", to=STOPPED))[0] == 0
+            until_sync(lambda: one_of(server.url, "select state from messages") in ("sent", "delivered"), 40)
+            server.stop()
+            gateway.carrier("/inbound", {"from": STOPPED, "to": "+14155550111", "body": "STOP"})
+            spooled = 'sms_gateway_webhooks_total{kind="inbound",result="spooled"} 1.0'
+            until_sync(lambda: spooled in metrics_of(gateway), 40)
+            server.start()
+            until_sync(lambda: one_of(server.url, "select count(*) from consents where in_force_at is not null") == 1, 40)
+            assert commands("publish", "-", given=event("spool-2", to=STOPPED))[0] == 0
+            until_sync(lambda: one_of(server.url, "select state from messages where message_id = 'spool-2'") == "blocked", 40)
+            assert gateway.end() == 0
+            assert not traces_in(gateway.log())
+
+
+STOPPED = "+12025550123"
+
+
+def one_of(url: str, statement: str) -> object:
+    """The one value that a statement gives; None also while PostgreSQL is still starting."""
+
+    async def ask() -> object:
+        session = await asyncpg.connect(url)
+        try:
+            return await session.fetchval(statement)
+        finally:
+            await session.close()
+
+    try:
+        return run_apart(ask())
+    except (OSError, asyncpg.PostgresError):
+        return None
+
+
+def metrics_of(gateway: Gateway) -> str:
+    with urllib.request.urlopen(f"{gateway.addresses['admin']}/metrics", timeout=10) as answer:  # noqa: S310
+        return str(answer.read().decode())
