@@ -8,9 +8,10 @@ import gc
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal
 
+from gateway.app.lag import Lag
 from gateway.app.wiring import Parts, broker_address, input_topics, open_parts, relay_publisher
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
@@ -77,7 +78,10 @@ class _Process:
             for intake in intakes:
                 self._run("intake", intake.run())
                 self._ends.append(_calling(intake.stop))
-            self._run("lag", self._tell_lag(sources))
+            for topic, source in sources.items():
+                lag = Lag(source, broker_address(self._settings), topic, self._parts.metrics)
+                self._run("lag", lag.tell_records())
+                self._run("overdue", lag.tell_overdue())
         if self._parts.spool is not None and (self._has("worker") or self._has("relay")):
             applier = self._parts.spool_applier(self._parts.spool)
             self._run("spool", applier.run())
@@ -126,17 +130,6 @@ class _Process:
         await source.start()
         self._checks.append(Check("kafka" if shared else f"kafka {topic}", source.check))
         return source
-
-    async def _tell_lag(self, sources: Mapping[str, RecordSource]) -> None:
-        shown: set[tuple[str, int]] = set()
-        while True:
-            lag = {(topic, partition): many for topic, source in sources.items() for partition, many in source.lag().items()}
-            for (topic, partition), records in lag.items():
-                self._parts.metrics.consumer_lag_records.labels(topic=topic, partition=str(partition)).set(records)
-            for topic, partition in shown - set(lag):  # it is another member's now, who tells
-                self._parts.metrics.consumer_lag_records.remove(topic, str(partition))
-            shown = set(lag)
-            await asyncio.sleep(1)
 
     async def _keep_caught_up(self) -> None:
         """At the start, and whenever a text may have been missed, list what people texted; until then nothing is claimed."""

@@ -149,6 +149,10 @@ class RecordSource:
         """By partition of ours: how many records are not durable yet, of those that the broker has told of."""
         return {} if self._session is None else self._session.lag()
 
+    async def overdue(self, moment_ms: int) -> dict[int, int]:
+        """By partition of ours: how many records are older than the moment, in milliseconds since 1970, and not durable yet. BrokerUnavailable."""
+        return {} if self._session is None else await self._session.overdue(moment_ms)
+
     async def _look(self, session: Session, max_records: int, until: float) -> Batch | None:
         session.changed.clear()
         left = max(0.0, until - self._monotonic())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +18,7 @@ from aiokafka.errors import (
 
 from gateway.bus.progress import Progress
 from gateway.bus.records import Gap, Record
+from gateway.domain.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -51,6 +52,16 @@ class PartitionReader:
     def forget(self) -> None:
         """The partitions have gone."""
         self._suspects.clear()
+
+    async def first_since(self, partitions: Sequence[int], moment_ms: int) -> dict[int, int]:
+        """By partition the offset of the first record that is not older than the moment: its end when all are. BrokerUnavailable."""
+        places = [TopicPartition(self._topic, one) for one in partitions]
+        try:
+            found = await self._consumer.offsets_for_times(dict.fromkeys(places, moment_ms))
+            ends = await self._consumer.end_offsets(places)
+        except (KafkaError, KeyError) as problem:
+            raise BrokerUnavailable(f"Kafka does not tell how old its records are: {type(problem).__name__}") from None
+        return {one.partition: ends[one] if (first := found.get(one)) is None else first.offset for one in places}
 
     async def read(
         self, partition: int, progress: Progress, max_records: int, wait_seconds: float, *, ours: Callable[[], bool]

@@ -202,6 +202,11 @@ class Session(ConsumerRebalanceListener):
         ends = {one: self._consumer.highwater(TopicPartition(self._topic, one)) for one in self.readable}
         return {one: max(0, end - self.open[one].durable_to) for one, end in ends.items() if end is not None}
 
+    async def overdue(self, moment_ms: int) -> dict[int, int]:
+        """Records by partition that are older than the moment and not durable yet. BrokerUnavailable."""
+        first = await self._reader.first_since(self.readable, moment_ms) if self.readable else {}
+        return {one: max(0, offset - self.open[one].durable_to) for one, offset in first.items() if one in self.open}
+
     def durable(self, batch: Batch) -> bool:
         """The batch is durable. False when its partition has gone since, or it has been given back."""
         progress = self.open.get(batch.partition)

@@ -138,6 +138,12 @@ class Metrics:
             "consumer_lost_records_total",
             "Records of the input topic that its retention took before they were read.",
         )
+        self.consumer_overdue_records = self._gauge(
+            "consumer_overdue_records",
+            "Records of an input topic not yet read although half of its retention is over, by topic and partition.",
+            "topic",
+            "partition",
+        )
         self.outbox_events = self._gauge("outbox_events", "Events written and not yet published.")
         self.outbox_parked_events = self._gauge(
             "outbox_parked_events", "Events put aside because the broker will never take them."

@@ -23,7 +23,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.record.util import calc_crc32c
+from prometheus_client import CollectorRegistry
 
+from gateway.app.lag import Lag
 from gateway.bus.address import BrokerAddress
 from gateway.bus.consumer import RecordSource
 from gateway.bus.lanes import partition_of
@@ -33,6 +35,7 @@ from gateway.bus.topics import TopicSpec, apply, describe
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, RefusedForGood
 from gateway.embedded.programs import broker_program
+from gateway.telemetry import Metrics
 from tests.kafka.server import KafkaServer
 from tests.support import free_port, until
 
@@ -811,6 +814,34 @@ async def test_what_the_topics_own_retention_took_is_counted_and_told(kafka: Bro
         assert gaps[0].next_offset >= begin
         assert {gap.why for gap in gaps} == {"retention"}
         assert source.lost == sum(gap.next_offset - gap.first_offset for gap in gaps)
+
+
+async def test_unread_records_of_half_the_retention_are_told_long_before_they_are_lost(kafka: BrokerAddress) -> None:
+    topic = await new_topic(kafka, 2, retention_ms="86400000")
+    now = time.time()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers)
+    await producer.start()
+    for hours in (20, 18, 13, 11, 1):
+        await producer.send_and_wait(topic, b"%d" % hours, partition=0, timestamp_ms=round((now - hours * 3600) * 1000))
+    await producer.send_and_wait(topic, b"14", partition=1, timestamp_ms=round((now - 14 * 3600) * 1000))
+    await producer.stop()
+    registry = CollectorRegistry()
+    async with reading(kafka, topic) as source:
+        lag = Lag(source, kafka, topic, Metrics(registry))
+        await within_reading(source, lambda: source.partitions == [0, 1])
+
+        async def told() -> list[float | None]:
+            await lag.measure_overdue(now)
+            name = "sms_gateway_consumer_overdue_records"
+            return [registry.get_sample_value(name, {"topic": topic, "partition": one}) for one in ("0", "1")]
+
+        assert await told() == [3, 1]
+        while (batch := await next_batch(source, 2)).partition != 0:
+            await source.durable(batch)  # the other partition's turn
+        await source.durable(batch)
+        assert (await told())[0] == 1
+        await values_of(source, 3 if (await told())[1] == 0 else 4)
+        assert await told() == [0, 0]
 
 
 async def test_a_group_whose_offsets_are_lost_reads_from_the_beginning(kafka: BrokerAddress) -> None:
