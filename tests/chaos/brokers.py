@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from gateway.domain.errors import GatewayError
 from gateway.embedded.broker import EmbeddedBroker
 from tests.chaos.proxy import Line
+from tests.kafka.jars import KafkaMissing
+from tests.kafka.server import KafkaServer
 from tests.support import until
 
 __all__ = ["Broker", "Server", "open_broker"]
@@ -88,12 +90,13 @@ async def open_broker(folder: Path, line: Line) -> AsyncIterator[Broker]:
     """Apache Kafka where this machine can run it, else the embedded broker; the line is opened between it and the gateway."""
     with ThreadPoolExecutor(1) as thread:  # as with PostgreSQL
         loop = asyncio.get_running_loop()
-        kafka, why_not = _kafka(folder)
-        if kafka is not None:
-            try:
-                await loop.run_in_executor(thread, kafka.start)
-            except Exception as fault:  # noqa: BLE001 -- whatever it is, the summary says it
-                kafka, why_not = None, str(fault)
+        started = KafkaServer(folder, seconds=_START_SECONDS)
+        kafka: KafkaServer | None = started
+        why_not = ""
+        try:
+            await loop.run_in_executor(thread, started.start)
+        except (GatewayError, KafkaMissing) as fault:  # no Java, no Maven, or a Kafka that does not start: the summary says it
+            kafka, why_not = None, str(fault)
         server: Server
         if kafka is not None:
             server, (port, advertised) = kafka, kafka.wired
@@ -111,11 +114,3 @@ async def open_broker(folder: Path, line: Line) -> AsyncIterator[Broker]:
             yield broker
         finally:
             await loop.run_in_executor(thread, server.stop)
-
-
-def _kafka(folder: Path) -> tuple[Any, str]:
-    """An Apache Kafka that is not started, or None and why there is none."""
-    try:
-        return import_module("tests.kafka.server").KafkaServer(folder, seconds=_START_SECONDS), ""
-    except ModuleNotFoundError:
-        return None, "there is nothing here that starts Apache Kafka"
