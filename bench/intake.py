@@ -14,7 +14,8 @@ import asyncpg
 import uvloop
 
 from bench.stage import Figures
-from gateway.app.wiring import broker_address, open_parts
+from gateway.app.kafka import broker_address
+from gateway.app.wiring import open_parts
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import psutil
 
-from gateway.app.wiring import topics_wanted
+from gateway.app.kafka import topics_wanted
 from gateway.bus.address import BrokerAddress
 from gateway.bus.producer import EventPublisher
 from gateway.bus.topics import apply

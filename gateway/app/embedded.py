@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from gateway.app.kafka import topics_wanted
 from gateway.app.offspring import ending_with_parent
 from gateway.app.process import Role
 from gateway.app.running import Running
-from gateway.app.wiring import topics_wanted
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import apply
 from gateway.domain.errors import GatewayError, SettingsError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.app.kafka import broker_address, input_topics, spool_topic, topics_wanted
 from gateway.app.process import Role
-from gateway.app.wiring import broker_address, input_topics, spool_topic, topics_wanted
 from gateway.bus.topics import TopicFacts, describe
 from gateway.domain.errors import BrokerUnavailable, GatewayError
 from gateway.domain.policy import Policies, load_policies

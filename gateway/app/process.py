@@ -11,8 +11,9 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal
 
+from gateway.app.kafka import broker_address, input_topics, relay_publisher
 from gateway.app.lag import Lag
-from gateway.app.wiring import Parts, broker_address, input_topics, open_parts, relay_publisher
+from gateway.app.wiring import Parts, open_parts
 from gateway.bus.consumer import RecordSource
 from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from gateway.app.wiring import broker_address, spool_topic
+from gateway.app.kafka import broker_address, spool_topic
 from gateway.bus.producer import EventPublisher
 from gateway.crypto.keyring import KeyRing
 from gateway.crypto.sealing import Sealer

@@ -71,7 +71,7 @@ def verify(
 
     async def look(parts: Parts) -> Report:
         from gateway.app.audit import verify_audit
-        from gateway.app.wiring import broker_address
+        from gateway.app.kafka import broker_address
 
         return await verify_audit(
             parts.database,

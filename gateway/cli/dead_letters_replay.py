@@ -112,7 +112,7 @@ async def _replay(parts: Parts, found: Sequence[UUID], *, again: bool) -> list[R
 
 @asynccontextmanager
 async def _publisher(settings: Settings) -> AsyncIterator[EventPublisher]:
-    from gateway.app.wiring import broker_address
+    from gateway.app.kafka import broker_address
     from gateway.bus.producer import EventPublisher
 
     publisher = EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)

@@ -187,7 +187,7 @@ def _event(topic: str, message: OutboundMessage, data: bytes, sign: Sign | None)
 
 
 async def _publish(settings: Settings, events: Sequence[OutEvent]) -> list[PublishResult]:
-    from gateway.app.wiring import broker_address
+    from gateway.app.kafka import broker_address
     from gateway.bus.producer import EventPublisher
 
     publisher = EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)

@@ -98,7 +98,7 @@ def show(invocation: Invocation, as_json_: bool) -> int:
 async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange]:
     from dataclasses import replace
 
-    from gateway.app.wiring import broker_address, topics_wanted
+    from gateway.app.kafka import broker_address, topics_wanted
     from gateway.bus.topics import apply as make
     from gateway.bus.topics import describe
     from gateway.domain.policy import load_policies
@@ -113,7 +113,7 @@ async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange
 
 
 async def _describe(settings: Settings) -> dict[str, TopicFacts | None]:
-    from gateway.app.wiring import broker_address, topics_wanted
+    from gateway.app.kafka import broker_address, topics_wanted
     from gateway.bus.topics import describe
     from gateway.domain.policy import load_policies
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.app.wiring import topics_wanted
+from gateway.app.kafka import topics_wanted
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import apply
 from gateway.crypto.bearer import new_token

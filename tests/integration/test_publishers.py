@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from gateway.app.wiring import input_topics
+from gateway.app.kafka import input_topics
 from gateway.bus.address import BrokerAddress
 from gateway.bus.consumer import RecordSource
 from gateway.bus.records import Gap, Record

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from gateway.app.kafka import broker_address
 from gateway.app.preflight import NotReady, check_servers
-from gateway.app.wiring import broker_address
 from gateway.bus.producer import EventPublisher
 from gateway.bus.spool import SpoolSource
 from gateway.bus.topics import TopicSpec, apply
