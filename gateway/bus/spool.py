@@ -14,6 +14,7 @@ from gateway.bus.address import BrokerAddress, client_options
 from gateway.bus.progress import Progress
 from gateway.bus.reading import PartitionReader, SessionBroken
 from gateway.bus.records import Gap, Record
+from gateway.bus.topics import describe
 from gateway.domain.errors import BrokerUnavailable
 
 __all__ = ["SpoolSource"]
@@ -91,6 +92,11 @@ class SpoolSource:
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
+            # Asked for by name: what a consumer without a subscription knows of topics hangs on the broker.
+            topic = (await describe(self._address, [self._topic])).get(self._topic)
+            if topic is None or topic.partitions != 1:
+                has = f"{topic.partitions} partitions, not one" if topic is not None else "no partition: it is not there"
+                raise BrokerUnavailable(f"the topic {self._topic} has {has}")
             # read_uncommitted: the end is then that of all acknowledged records, whatever transaction somebody left open
             self._consumer = AIOKafkaConsumer(
                 **client_options(self._address),
@@ -101,10 +107,4 @@ class SpoolSource:
                 request_timeout_ms=round(_LIMIT_SECONDS * 1000),
             )
             await self._consumer.start()
-            await self._consumer.topics()
-            partitions = self._consumer.partitions_for_topic(self._topic)
-            if partitions != {0}:
-                await self.close()
-                has = f"{len(partitions)} partitions, not one" if partitions else "no partition: it is not there"
-                raise BrokerUnavailable(f"the topic {self._topic} has {has}")
         return self._consumer
