@@ -122,11 +122,26 @@ class TopicReader:
             finally:
                 consumer, self._consumer = self._consumer, None
                 if consumer is not None:
-                    await consumer.stop()
+                    await self._let_go(consumer)
+
+    @staticmethod
+    async def _let_go(consumer: AIOKafkaConsumer) -> None:
+        """Without a group, aiokafka's stop() may raise the cancellation of its own tasks."""
+        task = asyncio.current_task()
+        try:
+            await consumer.stop()
+        except asyncio.CancelledError:
+            if task is not None and task.cancelling():
+                raise
+        except KafkaError:
+            pass
 
     async def _connect(self) -> AIOKafkaConsumer:
         self._consumer = consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers, auto_offset_reset="earliest", enable_auto_commit=False
+            bootstrap_servers=self._servers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",  # as docs/events.md asks of every reader
         )
         await consumer.start()
         places = [TopicPartition(topic, partition) for topic in self._TOPICS for partition in range(_PARTITIONS)]
