@@ -7,8 +7,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from rich.console import Console
@@ -17,28 +18,28 @@ from rich.table import Table
 from bench.costs import STATEMENTS, costs, flame
 from bench.deciding import decisions, floors
 from bench.latency import latency, stop
-from bench.sending import backlog, sends, workers
+from bench.sending import SENDS, WORKERS, backlog, send
 from bench.stage import Figures, Stage, stage
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A measurement on a stage of its own; ``postgres`` are settings of its PostgreSQL."""
+    """Measurements, each on a stage of its own; ``postgres`` are settings of its PostgreSQL."""
 
-    measure: Callable[[Stage, int], Awaitable[Figures]]
+    measures: Sequence[Callable[[Stage, int], Awaitable[Figures]]]
     postgres: Mapping[str, str] = field(default_factory=dict)
 
 
 PARTS: Final = {
-    "decisions": Part(decisions),
-    "floors": Part(floors),
-    "sends": Part(sends),
-    "workers": Part(workers),
-    "latency": Part(latency),
-    "stop": Part(stop),
-    "backlog": Part(backlog),
-    "costs": Part(costs, STATEMENTS),
-    "flame": Part(flame),
+    "decisions": Part([decisions]),
+    "floors": Part([floors]),
+    "sends": Part([partial(send, run) for run in SENDS]),
+    "workers": Part([partial(send, run) for run in WORKERS]),
+    "latency": Part([latency]),
+    "stop": Part([stop]),
+    "backlog": Part([backlog]),
+    "costs": Part([costs], STATEMENTS),
+    "flame": Part([flame]),
 }
 
 
@@ -56,19 +57,20 @@ def main() -> None:
     for name in given.parts or PARTS:
         began = time.monotonic()
         part = PARTS[name]
-        with stage(**part.postgres) as found:
-            measured = asyncio.run(_of(part, found, given.count))
+        for measure in part.measures:
+            with stage(**part.postgres) as found:
+                measured = asyncio.run(_of(measure, found, given.count))
+            for figure, value in measured.items():
+                figures[figure] = max(value, figures[figure]) if figure in figures else value
         say.print(f"[bold]{name}[/bold] {time.monotonic() - began:.0f} s")
-        for figure, value in measured.items():
-            figures[figure] = max(value, figures[figure]) if figure in figures else value
     if given.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(_table(figures))
 
 
-async def _of(part: Part, found: Stage, count: int) -> Figures:
-    return await part.measure(found, count)
+async def _of(measure: Callable[[Stage, int], Awaitable[Figures]], found: Stage, count: int) -> Figures:
+    return await measure(found, count)
 
 
 def _table(figures: Figures) -> Table:

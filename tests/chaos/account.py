@@ -260,10 +260,9 @@ def _counts(witnessed: Witnessed, requests: Sequence[_Request], outs: _OptOuts) 
     at_carrier = _at_carrier(requests)
     unknown = [last for last in witnessed.last.values() if last.state == "unknown"]
     waits = sorted(
-        (max(0.0, out.begins - sent.sent_at), sent.attempts, sent.text.at)
+        (max(0.0, min(in_force) - sent.sent_at), sent.attempts, sent.text.at)
         for sent, key in _stops(witnessed)
-        for out in outs.get(key, ())[-1:]
-        if sent.answered_at is not None and out.ends > sent.sent_at
+        if sent.answered_at is not None and (in_force := [out.begins for out in outs.get(key, ()) if out.ends > sent.sent_at])
     )
     return {
         "events published": len(witnessed.published),
