@@ -27,8 +27,7 @@ def chain_of(world: World, publisher: Any, **more: Any) -> Chain:
     parts = world.parts
     chains = more.pop("chains", None) or Chains(parts.database)
     leading = more.pop("leading", None) or parts.leading("relay")
-    topic = getattr(world, "audit_topic", "sms.audit.v1")
-    return Chain(chains, publisher, leading, topic, parts.hasher, parts.metrics, **more)
+    return Chain(chains, publisher, leading, world.audit_topic, parts.hasher, parts.metrics, **more)
 
 
 async def happenings(world: World, name: str = "m") -> None:
@@ -51,10 +50,9 @@ async def happenings(world: World, name: str = "m") -> None:
 @asynccontextmanager
 async def open_topic(world: World, broker: str, unique: str) -> AsyncIterator[EventPublisher]:
     """A publisher to a fresh audit topic of three partitions; ``world.audit_topic`` is its name, ``world.broker`` where it is."""
-    world.audit_topic = f"{unique}.audit"  # type: ignore[attr-defined]
-    world.broker = BrokerAddress(broker)  # type: ignore[attr-defined]
-    await apply(world.broker, [TopicSpec(world.audit_topic, 3, {})])  # type: ignore[attr-defined]
-    publisher = EventPublisher(world.broker, idempotent=False)  # type: ignore[attr-defined]
+    world.audit_topic, world.broker = f"{unique}.audit", BrokerAddress(broker)
+    await apply(world.broker, [TopicSpec(world.audit_topic, 3, {})])
+    publisher = EventPublisher(world.broker, idempotent=False)
     await publisher.start()
     try:
         yield publisher
@@ -63,5 +61,4 @@ async def open_topic(world: World, broker: str, unique: str) -> AsyncIterator[Ev
 
 
 async def verify(world: World, *, topic: bool = True) -> Report:
-    broker = world.broker if topic else None  # type: ignore[attr-defined]
-    return await verify_audit(world.parts.database, broker, getattr(world, "audit_topic", ""))
+    return await verify_audit(world.parts.database, world.broker if topic else None, world.audit_topic)

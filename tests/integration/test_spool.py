@@ -381,8 +381,6 @@ async def test_a_stop_whose_number_cannot_be_opened_counts_and_is_not_confirmed(
         assert await worker.world.rows("select * from messages") == []
 
 
-# Killed while it connects: aiokafka's half-made connection says at its end that nobody closed it, as it is with a killed process.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:Unclosed AIOKafka:ResourceWarning")
 async def test_another_applier_takes_over(database_url: str, opened: Open) -> None:
     async with opened(database_url) as first, opened(database_url) as second, opened(database_url) as web:
         await first.world.publish(message_id="a")
@@ -390,6 +388,7 @@ async def test_another_applier_takes_over(database_url: str, opened: Open) -> No
         await until(lambda: leader(second), 20)
         holder = await leader(second)
         leads, follows = (first, second) if holder == first.world.parts.name else (second, first)
+        await until(lambda: leads.world.rows("select from spool where clear_until > gateway_now()"), 20)  # it is connected
         running[(first, second).index(leads)].cancel()  # killed: it gives up nothing
         await spool_both(web)
         await until(lambda: consents_of(follows, 2), 20)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.wiring import Parts, open_parts
+from gateway.bus.address import BrokerAddress
 from gateway.bus.records import Record
 from gateway.domain.errors import ProviderUnavailable
 from gateway.domain.outcome import Accepted, Outcome
@@ -117,6 +118,8 @@ class World:
     def __init__(self, parts: Parts, carrier: Carrier) -> None:
         self.parts = parts
         self.carrier = carrier
+        self.audit_topic = "sms.audit.v1"
+        self.broker: BrokerAddress | None = None  # where the audit's topic is, in tests that have one
         self._offsets = itertools.count()
         self._sids = itertools.count(1)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -107,7 +108,7 @@ class KafkaServer:
             logging = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"
             command = [program, *MEMORY, logging, "-cp", jars, "kafka.Kafka", str(self._folder / "server.properties")]
             child = Child(command, folder=self._folder, log=log, death_signal=signal.SIGKILL)
-            if until(lambda child=child: not child.alive() or b"Kafka Server started" in log.read_bytes(), self._seconds):  # type: ignore[misc]
+            if until(partial(self._over_or_ready, child, log), self._seconds):
                 if child.alive():
                     self._child = child
                     return
@@ -116,6 +117,10 @@ class KafkaServer:
             child.stop()
             raise EmbeddedServerError(f"Apache Kafka does not start: {child.last_words()}; see {log}")
         raise EmbeddedServerError(f"Apache Kafka found no free ports in {PORTS_TRIED} attempts")
+
+    @staticmethod
+    def _over_or_ready(child: Child, log: Path) -> bool:
+        return not child.alive() or b"Kafka Server started" in log.read_bytes()
 
     def stop(self) -> None:
         """End it in order; its data stays."""
