@@ -55,7 +55,7 @@ class Hurting:
             case "cut_sessions":
                 seen = await store.cut_sessions()
             case "crash_postgres":
-                seen = await store.crash()
+                seen = await store.kill(0.0)
             case "stop_postgres":
                 seen = await store.stop(seconds)
             case "freeze_postgres":

@@ -67,7 +67,7 @@ class Line:
     async def open(self, port: int = 0) -> None:
         """Listen on a port of the loopback address, on a free one unless it is named."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Near(_Link(self)), "127.0.0.1", port)
+        self._server = await loop.create_server(lambda: _End(_Link(self), sends="there", gets="back"), "127.0.0.1", port)
 
     def close(self) -> None:
         """Stop listening, and end all connections."""
@@ -234,40 +234,25 @@ class _Link:
 
     async def _connect(self) -> None:
         try:
-            await self._loop.create_connection(lambda: _Far(self), *self._line.peer)
+            await self._loop.create_connection(lambda: _End(self, sends="back", gets="there"), *self._line.peer)
         except OSError:
             self.cut()  # nobody listens: the client sees a connection that is reset
 
 
-class _Near(asyncio.Protocol):
-    """The client's end."""
+class _End(asyncio.Protocol):
+    """One end of a link: what it is sent goes ``sends``, what it is given comes ``gets``."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: _Link, *, sends: Way, gets: Way) -> None:
         self._link = link
+        self._sends = sends
+        self._gets = gets
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._link.opened("back", transport)
+        self._link.opened(self._gets, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._link.take("there", data)
+        self._link.take(self._sends, data)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._link.left("there")
-
-
-class _Far(asyncio.Protocol):
-    """The server's end."""
-
-    def __init__(self, link: _Link) -> None:
-        self._link = link
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._link.opened("there", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._link.take("back", data)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._link.left("back")
+        self._link.left(self._sends)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
-import psutil
 
 from gateway.embedded.postgres import EmbeddedPostgres
 from tests.chaos.disk import Disk
-from tests.support import until
+from tests.chaos.servers import Hurtable
 
 __all__ = ["Store", "open_store"]
 
@@ -28,24 +25,13 @@ _SETTINGS: Final = {"max_connections": "80", "max_wal_size": "256MB"}  # the sma
 _AWAY: Final = 60.0  # a limit for a machine that is busy
 
 
-class Store:
-    """A PostgreSQL. Its faults come one after the other: what is stopped is not frozen too."""
+class Store(Hurtable):
+    """A PostgreSQL that runs. ``url`` and ``port`` are its address, without any line between."""
 
     def __init__(self, server: EmbeddedPostgres, disk: Disk, thread: ThreadPoolExecutor) -> None:
-        self._server = server
+        super().__init__(server, thread)
+        self.url, self.port = server.url, server.port
         self._disk = disk
-        self._thread = thread
-        self._hurting = asyncio.Lock()
-
-    @property
-    def url(self) -> str:
-        """Its address, without any line between."""
-        return self._server.url
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self._server.port
 
     @property
     def why_never_full(self) -> str | None:
@@ -74,42 +60,6 @@ class Store:
             " where application_name = 'sms-gateway' order by state = 'active' desc, random() limit 4) as sessions"
         )
         return f"{len(cut)} sessions ended by pg_terminate_backend"
-
-    async def crash(self) -> str:
-        """``kill -9`` to the postmaster, and a start."""
-        async with self._hurting:
-            began = time.monotonic()
-            assert self._server.process_id is not None
-            os.kill(self._server.process_id, signal.SIGKILL)
-            await until(lambda: not self._server.alive(), 10, "PostgreSQL has died")
-            await self._run(self._server.start)
-            return f"postmaster killed, up again after {time.monotonic() - began:.1f} s"
-
-    async def stop(self, seconds: float) -> str:
-        """An orderly stop that cuts every session, and a start later."""
-        async with self._hurting:
-            began = time.monotonic()
-            await self._run(self._server.stop)
-            await asyncio.sleep(seconds)
-            await self._run(self._server.start)
-            return f"stopped, up again after {time.monotonic() - began:.1f} s"
-
-    async def freeze(self, seconds: float) -> str:
-        """SIGSTOP to all its processes, and SIGCONT."""
-        async with self._hurting:
-            assert self._server.process_id is not None
-            postmaster = psutil.Process(self._server.process_id)
-            frozen = [postmaster, *postmaster.children(recursive=True)]
-            try:
-                for process in frozen:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.suspend()
-                await asyncio.sleep(seconds)
-            finally:
-                for process in frozen:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.resume()
-            return f"{len(frozen)} processes frozen for {seconds:.1f} s"
 
     async def lock_tables(self, seconds: float) -> str:
         """Hold up every statement on the hot tables: all connections of all pools wait."""
@@ -167,9 +117,6 @@ class Store:
             await self._run(self._server.start)
             await self.rows("select 1")
             return f"full for {seconds:.1f} s ({filled >> 20} MB of ballast), PostgreSQL {'ended of it' if died else 'stayed up'}"
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 @asynccontextmanager
