@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from gateway.flow.hands import Hands
 from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
 from gateway.flow.settling import Settling
+from gateway.flow.surviving import survive
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Contents", "Dispatch", "Gate", "Limits", "Sender"]
@@ -128,19 +129,19 @@ class Dispatch:
         marking = asyncio.create_task(self._mark_in_time(), name="dispatch-mark")
         checked = renewed = clock()
         try:
-            await self._survive(self._pacing.renew())
+            await survive(self._pacing.renew(), log, "dispatch waits")
             while self._goes_on():
                 if marking.done():
                     marking.result()  # it ends by a fault only, and without it nothing would be sent
                 self.wake.clear()
                 if clock() - renewed >= 1:
                     renewed = clock()
-                    await self._survive(self._pacing.renew())
+                    await survive(self._pacing.renew(), log, "dispatch waits")
                 if clock() - checked >= 3:
                     checked = clock()
-                    await self._survive(self._take_up_lost())
+                    await survive(self._take_up_lost(), log, "dispatch waits")
                 self._hands.owe_stale(clock())
-                await self._survive(self._put_back())
+                await survive(self._put_back(), log, "dispatch waits")
                 room = self._pacing.room(self._hands.waiting())
                 claimed = await self._claim(room) if room and self._gate.open else []
                 if not claimed or not room:
@@ -164,11 +165,11 @@ class Dispatch:
             async with asyncio.timeout(limit):
                 await self._left.wait()  # a claim or a mark that is being committed is in hand then
         self._hands.owe_all()
-        await self._survive(self._put_back())
+        await survive(self._put_back(), log, "dispatch waits")
         if self._sending:
             await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
-        await self._survive(self._put_back())
-        await self._survive(self._pacing.give_back())
+        await survive(self._put_back(), log, "dispatch waits")
+        await survive(self._pacing.give_back(), log, "dispatch waits")
 
     async def _claim(self, room: Mapping[str, int]) -> Sequence[Claimed]:
         began = clock()
@@ -304,12 +305,3 @@ class Dispatch:
         await self._ledger.change(owed, judge)
         for uid, attempt in owed.items():
             self._hands.forget(uid, attempt)
-
-    async def _survive(self, work: Awaitable[object]) -> bool:
-        """Do a piece of work; False, with a line in the log, when a part of the gateway is away."""
-        try:
-            await work
-        except GatewayError as fault:
-            log.warning("dispatch waits", why=str(fault))
-            return False
-        return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -17,6 +17,7 @@ from gateway.flow.batching import Batcher
 from gateway.flow.claims import Claimed, Claims, Marked
 from gateway.flow.fuse import clock
 from gateway.flow.ledger import Ledger
+from gateway.flow.surviving import survive
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Learned", "Settling"]
@@ -82,7 +83,7 @@ class Settling:
                     return
                 seconds = min(wait, LONGEST_WISH) if wait is not None else 30.0 if operator else 1.0
                 sender = claimed.sender if holds == "sender" else ""
-                await self._survive(self._claims.hold(claimed.account, sender, seconds, reason))
+                await survive(self._claims.hold(claimed.account, sender, seconds, reason), log, "settling waits")
             case Accepted() if change is not None and change.step == "contradicted":
                 log.error("accepted twice", uid=str(claimed.uid))
 
@@ -90,17 +91,8 @@ class Settling:
         """Tell the STOP chapter of an opt-out, however long PostgreSQL is away: it must not be forgotten."""
         done = False
         while not done:
-            done = await self._survive(self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender))
+            done = await survive(self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender), log, "settling waits")
             await asyncio.sleep(0 if done else 0.5)
-
-    @staticmethod
-    async def _survive(work: Awaitable[object]) -> bool:
-        try:
-            await work
-        except GatewayError as fault:
-            log.warning("settling waits", why=str(fault))
-            return False
-        return True
 
     async def _settle_batch(self, batch: Sequence[Answered]) -> list[Change | None]:
         began = clock()
@@ -114,7 +106,7 @@ class Settling:
             changes |= await self._settle_storable(by_uid)
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
         self._unchecked += [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
-        await self._survive(self._check())
+        await survive(self._check(), log, "settling waits")
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
 
     async def _check(self) -> None:
