@@ -28,15 +28,15 @@ class ExclusivePublisher(EventPublisher):
 
     The brokers give the id to whoever asked last (:meth:`take_over`) and refuse everything of the one before, also what had been on its
     way for an hour. So a publisher that froze cannot put something old after something new. It never asks by itself: whoever takes
-    over must know that what it is about to publish is not old (see docs/decisions/0018). Readers with ``isolation.level=read_committed``
+    over must know that what it is about to publish is not old (see docs/decisions/0024). Readers with ``isolation.level=read_committed``
     see nothing of a batch that was cut off.
 
     A batch goes out whole or not at all, but for what is :class:`RefusedForGood`. A partition that cannot be written keeps all others
     waiting: Kafka ends a transaction only once each of its partitions has the mark of its end.
     """
 
-    def __init__(self, address: BrokerAddress, transactional_id: str, *, largest: int = 1_000_000) -> None:
-        super().__init__(address, idempotent=False, largest=largest)  # until it takes over, it is connected and has no id
+    def __init__(self, address: BrokerAddress, transactional_id: str) -> None:
+        super().__init__(address, idempotent=False)  # until it takes over, it is connected and has no id
         self._transactional_id = transactional_id
         self._taken: AIOKafkaProducer | None = None
 

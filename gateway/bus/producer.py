@@ -121,15 +121,14 @@ class EventPublisher:
 
     async def _deliver(self, batch: Sequence[OutEvent], results: list[PublishResult]) -> None:
         """Send the events and put the answers in their places; those without one stay Failed."""
-        lanes = await self._lanes(await self._ready(), batch, results)
-        while not all(lane.done for lane in lanes):
-            await self._send_all(await self._ready(), lanes, batch, results)
+        producer = await self._ready()
+        await self._send_all(producer, await self._lanes(producer, batch, results), batch, results)
 
     async def _send_all(
         self, producer: AIOKafkaProducer, lanes: Sequence[Lane], batch: Sequence[OutEvent], results: list[PublishResult]
     ) -> None:
-        """Send what is left of each partition, all of them at once."""
-        await asyncio.gather(*(self._send(producer, lane, batch, results) for lane in lanes if not lane.done))
+        """Send what there is for each partition, all of them at once."""
+        await asyncio.gather(*(self._send(producer, lane, batch, results) for lane in lanes))
 
     async def _lanes(self, producer: AIOKafkaProducer, batch: Sequence[OutEvent], results: list[PublishResult]) -> list[Lane]:
         sizes: dict[str, int | PublishResult] = {}
@@ -161,7 +160,7 @@ class EventPublisher:
     async def _send(
         self, producer: AIOKafkaProducer, lane: Lane, batch: Sequence[OutEvent], results: list[PublishResult]
     ) -> None:
-        """Send what is left of a partition."""
+        """Send what there is for a partition, until each event has its answer."""
         while not lane.done:
             builder = producer.create_batch()
             taken = 0
