@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any, Final
 
 from gateway.domain.chain import GENESIS, Anchor, decode, encode
 from gateway.domain.chain_check import ChainCheck, Finding
-from gateway.flow.audit import AuditReader, ChainEnd
+from gateway.flow.audit import AuditReader, ChainEnd, beginning, links_of
 
 __all__ = ["FileReport", "read_chains", "write_chains"]
 
 _FORMAT: Final = "sms-gateway-audit"
-_BATCH: Final = 1000
 
 
 @dataclass(slots=True)
@@ -32,9 +31,8 @@ async def write_chains(
     """Write chains from their anchors to these ends; how many records. Raises StoreUnavailable, OSError."""
     count = 0
     for end in ends:
-        anchors = await reader.anchors(end.tenant)
-        first = await reader.first(end.tenant)
-        start = max((one for one in anchors if first is None or one.sequence < first), default=GENESIS)
+        start = await beginning(reader, end.tenant, await reader.anchors(end.tenant))
+        advance(start.sequence)
         head = {
             "format": _FORMAT,
             "tenant": end.tenant,
@@ -43,19 +41,11 @@ async def write_chains(
             "exported_at": _iso(at),
         }
         out.write(json.dumps(head).encode() + b"\n")
-        async for line in _lines(reader, end, start):
-            out.write(line)
-            count += 1
-            advance(1)
+        async for links in links_of(reader, end, start):
+            out.writelines(encode(link) + b"\n" for link in links)
+            count += len(links)
+            advance(len(links))
     return count
-
-
-async def _lines(reader: AuditReader, end: ChainEnd, start: Anchor) -> AsyncIterator[bytes]:
-    after = start.sequence
-    while links := await reader.records(end.tenant, after, end.head.sequence, _BATCH):
-        for link in links:
-            yield encode(link) + b"\n"
-        after = links[-1].sequence
 
 
 def read_chains(source: IO[bytes], place: str, advance: Callable[[int], None]) -> FileReport:

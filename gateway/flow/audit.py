@@ -149,6 +149,20 @@ class Report:
         return not self.findings
 
 
+async def beginning(reader: AuditReader, tenant: str, anchors: Collection[Anchor]) -> Anchor:
+    """Where a chain begins: the last of its anchors before the first record that is there."""
+    first = await reader.first(tenant)
+    return max((one for one in anchors if first is None or one.sequence < first), default=GENESIS)
+
+
+async def links_of(reader: AuditReader, end: ChainEnd, start: Anchor) -> AsyncIterator[list[Chained]]:
+    """The records of a chain after ``start`` up to its head, some at a time."""
+    after = start.sequence
+    while links := await reader.records(end.tenant, after, end.head.sequence, _BATCH):
+        yield links
+        after = links[-1].sequence
+
+
 class Verification:
     """One verification, of all tenants or of some. ``topic`` None leaves the topic out; ``stored`` False all but the topic."""
 
@@ -196,13 +210,12 @@ class Verification:
         """From the last anchor before the first record that there is, up to the head as it was at the beginning."""
         looked = self._report.tenants[end.tenant]
         anchors = await self._reader.anchors(end.tenant)
-        first = await self._reader.first(end.tenant)
-        start = max((one for one in anchors if first is None or one.sequence < first), default=GENESIS)
+        start = await beginning(self._reader, end.tenant, anchors)
         looked.first = start.sequence
         advance(start.sequence)
         check = ChainCheck(end.tenant, _POSTGRESQL, start, anchors=dict(anchors))
         after = start.sequence
-        while links := await self._reader.records(end.tenant, after, end.head.sequence, _BATCH):
+        async for links in links_of(self._reader, end, start):
             for link in links:
                 check.take(link)
             advance(links[-1].sequence - after)
