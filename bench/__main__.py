@@ -7,10 +7,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +26,7 @@ from bench.stage import Figures, Stage, stage
 class Part:
     """Measurements, each on a stage of its own; ``postgres`` are settings of its PostgreSQL."""
 
-    measures: Sequence[Callable[[Stage, int], Awaitable[Figures]]]
+    measures: Sequence[Callable[[Stage, int], Coroutine[Any, Any, Figures]]]
     postgres: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ def main() -> None:
         part = PARTS[name]
         for measure in part.measures:
             with stage(**part.postgres) as found:
-                measured = asyncio.run(_of(measure, found, given.count))
+                measured = asyncio.run(measure(found, given.count))
             for figure, value in measured.items():
                 figures[figure] = max(value, figures[figure]) if figure in figures else value
         say.print(f"[bold]{name}[/bold] {time.monotonic() - began:.0f} s")
@@ -67,10 +67,6 @@ def main() -> None:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(_table(figures))
-
-
-async def _of(measure: Callable[[Stage, int], Awaitable[Figures]], found: Stage, count: int) -> Figures:
-    return await measure(found, count)
 
 
 def _table(figures: Figures) -> Table:

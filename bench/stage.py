@@ -24,6 +24,7 @@ from gateway.bus.address import BrokerAddress
 from gateway.bus.producer import EventPublisher
 from gateway.bus.topics import apply
 from gateway.domain.cloudevents import write_binary
+from gateway.domain.policy import load_policies
 from gateway.domain.publishing import Acknowledged, OutEvent
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.ports import free_port
@@ -221,7 +222,7 @@ def stage(**postgres_settings: str) -> Iterator[Stage]:
                 "GATEWAY_LOG_LEVEL": "warning",
             }
             found = Stage(folder, environment, postgres, broker.bootstrap_servers, web_port)
-            asyncio.run(apply(BrokerAddress(broker.bootstrap_servers), topics_wanted(found.settings)))
+            asyncio.run(apply(BrokerAddress(broker.bootstrap_servers), topics_wanted(found.settings, load_policies(policies))))
             yield found
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,7 +20,7 @@ from gateway.app.running import Running
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import apply
 from gateway.domain.errors import GatewayError, SettingsError
-from gateway.domain.policy import load_policies
+from gateway.domain.policy import Policies, load_policies
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.ports import free_port
 from gateway.embedded.postgres import EmbeddedPostgres
@@ -97,11 +98,15 @@ class Embedded:
         self.environment["GATEWAY_DATABASE_URL"] = url
         self.addresses["postgresql"] = f"127.0.0.1:{self._postgres.port} (data in {self._postgres.folder})"
 
+    @cached_property
+    def _policies(self) -> Policies:
+        return load_policies(self._settings.policies_directory)
+
     def _start_broker(self, directory: Path) -> None:
         log.warning("the embedded broker keeps everything in memory: for trying things out, not for service")
         self._broker = self._stack.enter_context(EmbeddedBroker(directory))
         servers = self._broker.bootstrap_servers
-        asyncio.run(_make_topics(self._settings, servers))
+        asyncio.run(apply(BrokerAddress(servers), topics_wanted(self._settings, self._policies)))
         self.environment["GATEWAY_KAFKA__SERVERS"] = servers
         self.environment["GATEWAY_KAFKA__IDEMPOTENT"] = "false"
         self.environment["GATEWAY_KAFKA__SPOOL"] = "false"  # what it holds is gone with it: nothing written there is durable
@@ -115,7 +120,7 @@ class Embedded:
         log.warning("no provider account is set: texts go to a simulated carrier, and to nobody's phone")
         web_port = settings.web_port or free_port()
         public_url = settings.public_url or f"http://127.0.0.1:{web_port}"
-        aliases = sorted({route.account for route in load_policies(settings.policies_directory).routes()})
+        aliases = sorted({route.account for route in self._policies.routes()})
         arguments = ["--port", "0", "--keep", "messages"]
         accounts = {alias: f"{_SID}{number:04d}" for number, alias in enumerate(aliases, start=1)}
         for alias, sid in accounts.items():
@@ -162,10 +167,6 @@ def _refuse_port_in_use(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as fault:
         raise GatewayError(f"can't listen on {host}:{port}: {fault.strerror}") from None
-
-
-async def _make_topics(settings: Settings, servers: str) -> None:
-    await apply(BrokerAddress(servers), topics_wanted(settings, load_policies(settings.policies_directory)))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

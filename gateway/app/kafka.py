@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from gateway.bus.address import BrokerAddress
@@ -12,7 +14,15 @@ from gateway.domain.errors import SettingsError
 from gateway.domain.policy import Policies
 from gateway.settings import Settings
 
-__all__ = ["broker_address", "input_topics", "relay_publisher", "spool_topic", "topics_wanted"]
+__all__ = [
+    "broker_address",
+    "event_publisher",
+    "input_topics",
+    "publishing",
+    "relay_publisher",
+    "spool_topic",
+    "topics_wanted",
+]
 
 _DAY_MS: Final = 24 * 3600 * 1000
 
@@ -35,35 +45,47 @@ def broker_address(settings: Settings) -> BrokerAddress:
     )
 
 
+def event_publisher(settings: Settings) -> EventPublisher:
+    """What all but the relay publish by."""
+    return EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)
+
+
+@asynccontextmanager
+async def publishing(settings: Settings) -> AsyncIterator[EventPublisher]:
+    """The same for a command, connected. BrokerUnavailable when Kafka does not answer in ten seconds."""
+    publisher = event_publisher(settings)
+    try:
+        await publisher.start(10.0)
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
 def relay_publisher(settings: Settings) -> EventPublisher:
     """What the relay publishes by: in transactions, where the broker has them."""
     kafka = settings.kafka
     if kafka.idempotent and kafka.transactional:
         return ExclusivePublisher(broker_address(settings), kafka.transactional_id or f"{kafka.group}-relay")
-    return EventPublisher(broker_address(settings), idempotent=kafka.idempotent)
+    return event_publisher(settings)
 
 
 def input_topics(settings: Settings, policies: Policies) -> tuple[str, ...]:
     """What is read: the shared topic, then those that policies bind tenants to. SettingsError when one of these is written to."""
     names = settings.kafka.topics
-    written = {names.status, names.inbound, names.consent, names.dead_letter, names.metrics, names.audit, names.stop_spool}
+    written = set(names.model_dump().values()) - {names.outbound}
     if wrong := [topic for topic in policies.topics() if topic in written]:
         raise SettingsError(f"settings: a policy's publishers.topics names {wrong[0]}, which the gateway writes to")
     return (names.outbound, *(topic for topic in policies.topics() if topic != names.outbound))
 
 
-def topics_wanted(settings: Settings, policies: Policies | None = None, *, partitions: int = 6) -> list[TopicSpec]:
-    """The topics as they should be, without policies none of a tenant's own.
-
-    A record of an input topic must be gone before its message id is forgotten.
-    """
+def topics_wanted(settings: Settings, policies: Policies, *, partitions: int = 6) -> list[TopicSpec]:
+    """The topics as they should be. A record of an input topic must be gone before its message id is forgotten."""
     names = settings.kafka.topics
-    read = (names.outbound,) if policies is None else input_topics(settings, policies)
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
     month = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
     spool = [TopicSpec(names.stop_spool, 1, month)] if settings.kafka.spool else []
     return [
-        *(TopicSpec(topic, partitions, week) for topic in read),
+        *(TopicSpec(topic, partitions, week) for topic in input_topics(settings, policies)),
         TopicSpec(names.status, partitions, week),
         TopicSpec(names.inbound, partitions, week),
         TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),

@@ -11,11 +11,10 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal
 
-from gateway.app.kafka import broker_address, input_topics, relay_publisher
+from gateway.app.kafka import broker_address, event_publisher, input_topics, relay_publisher
 from gateway.app.lag import Lag
 from gateway.app.wiring import Parts, open_parts
 from gateway.bus.consumer import RecordSource
-from gateway.bus.producer import EventPublisher
 from gateway.bus.records import Gap
 from gateway.crypto.bearer import token_hash
 from gateway.crypto.tokens import AttemptTokens
@@ -79,10 +78,9 @@ class _Process:
             for intake in intakes:
                 self._run("intake", intake.run())
                 self._ends.append(_calling(intake.stop))
-            for topic, source in sources.items():
-                lag = Lag(source, broker_address(self._settings), topic, self._parts.metrics)
-                self._run("lag", lag.tell_records())
-                self._run("overdue", lag.tell_overdue())
+            lag = Lag(sources, broker_address(self._settings), self._parts.metrics)
+            self._run("lag", lag.tell_records())
+            self._run("overdue", lag.tell_overdue())
         if self._parts.spool is not None and (self._has("worker") or self._has("relay")):
             applier = self._parts.spool_applier(self._parts.spool)
             self._run("spool", applier.run())
@@ -152,12 +150,12 @@ class _Process:
 
     async def _start_web(self, receipts: Any) -> None:
         settings, parts = self._settings, self._parts
-        replies: HookReplies = parts.replies()
-        requests: Stops = parts.requests("api")
+        heed, ask = parts.replies(), parts.requests("api")
+        replies: HookReplies = heed
+        requests: Stops = ask
         if parts.spool is not None:
             spool = await self._start_spooling(parts.spool)
-            replies = SpoolingReplies(parts.replies(), spool)
-            requests = SpoolingRequests(parts.requests("api"), spool, "api")
+            replies, requests = SpoolingReplies(heed, spool), SpoolingRequests(ask, spool)
         room = Room(settings.web_requests)
         limits = WebLimits(body=settings.web_body_limit)
         webhooks = Webhooks(
@@ -188,7 +186,7 @@ class _Process:
 
     async def _start_spooling(self, topic: str) -> Spooling:
         """Connect ahead: what is wrong with the way to Kafka is not to be found out in an outage. The web starts without it all the same."""
-        publisher = EventPublisher(broker_address(self._settings), idempotent=self._settings.kafka.idempotent)
+        publisher = event_publisher(self._settings)
         self._ends.append(publisher.stop)
         try:
             await publisher.start(3)

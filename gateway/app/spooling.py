@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from gateway.app.kafka import broker_address, spool_topic
-from gateway.bus.producer import EventPublisher
+from gateway.app.kafka import event_publisher, spool_topic
 from gateway.crypto.keyring import KeyRing
 from gateway.crypto.sealing import Sealer
 from gateway.crypto.subjects import Subjects
@@ -28,7 +27,7 @@ async def spool_opt_out(settings: Settings, tenant: str | None, number: PhoneNum
         raise StoreUnavailable("PostgreSQL cannot be reached, and there is no spool: nothing was written")
     ring = KeyRing(settings.key_ring)
     subject_id = Subjects(ring.subject_key(), ring.message_id_key()).subject_id(number)
-    publisher = EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)
+    publisher = event_publisher(settings)
     try:
         writer = Spooling(publisher, topic, ring.fingerprint(), Vault(Sealer(ring)), Metrics(CollectorRegistry()))
         await writer.asked(consent_key(subject_id, tenant, scope, name), "cli", actor)

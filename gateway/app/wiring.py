@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 __all__ = ["Parts", "open_parts"]
 
 
-@dataclass(slots=True)
+@dataclass
 class Parts:
     """What every role and command needs; the rest is made by its methods, where it is needed."""
 
@@ -111,9 +111,9 @@ class Parts:
         """Opt-outs and opt-ins by number."""
         return ConsentRequests(self.consents, self.stop, self.vault, self.hasher, source)
 
-    def replies(self) -> Replies:
+    def replies(self, stop: Stop | None = None) -> Replies:
         """What people's texts are taken for."""
-        return Replies(self.consents, self.stop, self.policies, self.providers, self.vault, self.hasher, self.metrics)
+        return Replies(self.consents, stop or self.stop, self.policies, self.providers, self.vault, self.hasher, self.metrics)
 
     def catch_up(self) -> CatchUp:
         """Texts that came while our web was away."""
@@ -142,7 +142,7 @@ class Parts:
             SpoolPlace(self.database, topic, self.name),
             SpoolSource(broker_address(self.settings), topic, on_gap=on_gap),
             Leading(self.control, "spool", self.name, seconds=3),
-            Replies(self.consents, stop, self.policies, self.providers, self.vault, self.hasher, self.metrics),
+            self.replies(stop),
             self.vault,
             self.ring.fingerprint(),
             self.metrics,
@@ -158,7 +158,7 @@ class Parts:
         return Intake(
             source,
             Admission(self.database, self.hasher.person_key, self.name),
-            self.accepter(self._allow_list()),
+            self.accepter(self._allow_list),
             self.metrics,
             batch=limits.batch,
             high=limits.waiting_high,
@@ -192,6 +192,7 @@ class Parts:
             window=timedelta(days=self.settings.message_id_window_days),
         )
 
+    @cached_property
     def _allow_list(self) -> set[bytes] | None:
         """The only people who may be texted; None: everybody."""
         file = self.settings.allow_list_file
@@ -210,9 +211,7 @@ class Parts:
             times.request_seconds,
             self.metrics,
         )
-        claims = Claims(
-            self.database, self.name, self.routes, versions, rates, times.lease_seconds, self.spool, self._allow_list()
-        )
+        claims = Claims(self.database, self.name, self.routes, versions, rates, times.lease_seconds, self.spool, self._allow_list)
         back_off = BackOff(times.backoff_first_seconds, times.backoff_most_seconds)
         return Dispatch(
             claims,

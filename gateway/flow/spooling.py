@@ -118,12 +118,11 @@ class SpoolingReplies:
 
 
 class SpoolingRequests:
-    """Opt-outs and opt-ins that are asked for: an opt-out is spooled when PostgreSQL is away."""
+    """Opt-outs and opt-ins by the API: an opt-out is spooled when PostgreSQL is away."""
 
-    def __init__(self, requests: ConsentRequests, spooling: Spooling, source: Literal["api", "cli"]) -> None:
+    def __init__(self, requests: ConsentRequests, spooling: Spooling) -> None:
         self._requests = requests
         self._spooling = spooling
-        self._source: Literal["api", "cli"] = source
 
     async def opt_out(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str) -> OptedOut:
         """As :meth:`ConsentRequests.opt_out`; what is spooled is not in force."""
@@ -131,7 +130,7 @@ class SpoolingRequests:
             return await self._requests.opt_out(tenant, number, scope, name, actor)
         except StoreUnavailable:
             key = self._requests.key(tenant, number, scope, name)
-        await self._spooling.asked(key, self._source, actor)
+        await self._spooling.asked(key, "api", actor)
         return OptedOut(in_force=False)
 
     async def opt_in(

@@ -827,7 +827,7 @@ async def test_unread_records_of_half_the_retention_are_told_long_before_they_ar
     await producer.stop()
     registry = CollectorRegistry()
     async with reading(kafka, topic) as source:
-        lag = Lag(source, kafka, topic, Metrics(registry))
+        lag = Lag({topic: source}, kafka, Metrics(registry))
         await within_reading(source, lambda: source.partitions == [0, 1])
 
         async def told() -> list[float | None]:

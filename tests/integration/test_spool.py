@@ -58,7 +58,7 @@ class Spooled:
 
     @property
     def requests(self) -> SpoolingRequests:
-        return SpoolingRequests(self.world.parts.requests("api"), self.spooling, "api")
+        return SpoolingRequests(self.world.parts.requests("api"), self.spooling)
 
     async def cut_off(self) -> None:
         """From here on this process does not reach PostgreSQL."""
