@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ import click
 
 from gateway.cli.commands import Command, Group
 from gateway.cli.dead_letters_replay import replay
-from gateway.cli.fields import prompted
+from gateway.cli.fields import first_line
 from gateway.cli.invocation import Invocation, actor
 from gateway.cli.letter_options import LETTER_ID, letter_filter, which
 from gateway.cli.output import as_json, json_option, table
@@ -134,10 +133,8 @@ def _token_hash(invocation: Invocation) -> bytes | None:
     """The hash of the token that is given; None when there is none."""
     from gateway.crypto.bearer import token_hash
 
-    text = invocation.environment.get(VARIABLE, "")
-    if not text:
-        text = prompted("Token") if sys.stdin.isatty() else sys.stdin.buffer.readline().decode(errors="replace")
-    return token_hash(text.strip()) if text.strip() else None
+    text = invocation.environment.get(VARIABLE, "").strip() or first_line("Token")
+    return token_hash(text) if text else None
 
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,10 +17,8 @@ from gateway.cli.output import as_json, json_option, progress
 
 if TYPE_CHECKING:
     from gateway.app.wiring import Parts
-    from gateway.bus.producer import EventPublisher
     from gateway.flow.letters import LetterFilter
     from gateway.flow.replaying import Replay
-    from gateway.settings import Settings
 
 __all__ = ["replay"]
 
@@ -70,9 +67,9 @@ def replay(
     wanted = letter_filter(tenant, reasons, since, until, replayed=None if again else False)
 
     async def find(parts: Parts) -> list[UUID]:
-        return list(dict.fromkeys(letters)) if letters else await _find(parts, wanted)
+        return await _find(parts, wanted)
 
-    found = invocation.with_parts(find)
+    found = list(dict.fromkeys(letters)) if letters else invocation.with_parts(find)
     if chosen and found and not yes:
         _ask(len(found))
 
@@ -99,8 +96,10 @@ def _ask(count: int) -> None:
 
 
 async def _replay(parts: Parts, found: Sequence[UUID], *, again: bool) -> list[Replay]:
+    from gateway.app.kafka import publishing
+
     results: list[Replay] = []
-    async with _publisher(parts.settings) as publisher:
+    async with publishing(parts.settings) as publisher:
         replaying = parts.replaying(publisher)
         with progress("putting back", len(found)) as advance:
             for first in range(0, len(found), _BATCH):
@@ -108,19 +107,6 @@ async def _replay(parts: Parts, found: Sequence[UUID], *, again: bool) -> list[R
                 results += await replaying.replay(batch, actor(), await parts.ledger.now(), again=again)
                 advance(len(batch))
     return results
-
-
-@asynccontextmanager
-async def _publisher(settings: Settings) -> AsyncIterator[EventPublisher]:
-    from gateway.app.kafka import broker_address
-    from gateway.bus.producer import EventPublisher
-
-    publisher = EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)
-    try:
-        await publisher.start(10.0)
-        yield publisher
-    finally:
-        await publisher.stop()
 
 
 def _tell(results: Sequence[Replay], *, json_wanted: bool) -> int:

@@ -12,7 +12,18 @@ import click
 if TYPE_CHECKING:
     from gateway.domain.personal import PhoneNumber
 
-__all__ = ["CHAIN", "MESSAGE_ID", "SLUG", "WHY", "no_arguments", "prompted", "read_number", "some_number", "tenant_option"]
+__all__ = [
+    "CHAIN",
+    "MESSAGE_ID",
+    "SLUG",
+    "WHY",
+    "first_line",
+    "no_arguments",
+    "prompted",
+    "read_number",
+    "some_number",
+    "tenant_option",
+]
 
 _HINT: Final = (
     "a telephone number is never taken from an argument, which shells and process lists keep: "
@@ -46,8 +57,9 @@ class _Why(click.ParamType[str]):
         return str(value)
 
 
-SLUG: Final = _Matching("name", r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", "small letters, digits and inner hyphens, at most 64")
-CHAIN: Final = _Matching("name", r"_system|[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", "a tenant's name, or _system")
+_NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
+SLUG: Final = _Matching("name", _NAME, "small letters, digits and inner hyphens, at most 64")
+CHAIN: Final = _Matching("name", rf"_system|{_NAME}", "a tenant's name, or _system")
 MESSAGE_ID: Final = _Matching("id", r"[!-~]{1,128}", "1 to 128 visible ASCII characters")
 WHY: Final = _Why()
 
@@ -75,8 +87,7 @@ def read_number(region: str | None) -> PhoneNumber:
     """A number from a prompt that does not show it, or from the first line of standard input. GatewayError when it is none."""
     from gateway.domain.errors import GatewayError
 
-    text = prompted("Telephone number") if sys.stdin.isatty() else sys.stdin.buffer.readline().decode(errors="replace")
-    number = some_number(text.strip(), region)
+    number = some_number(first_line("Telephone number"), region)
     if isinstance(number, str):
         raise GatewayError(f"the number that was given cannot be read: {number}")
     return number
@@ -91,6 +102,11 @@ def some_number(text: str, region: str | None) -> PhoneNumber | str:
         return number.why
     digits = len(number.reveal()) - 1
     return "too_short" if digits < 7 else "too_long" if digits > 15 else number  # E.164 has at most 15
+
+
+def first_line(what: str) -> str:
+    """What is given at a prompt, or as the first line of standard input; without blanks around it."""
+    return (prompted(what) if sys.stdin.isatty() else sys.stdin.buffer.readline().decode(errors="replace")).strip()
 
 
 def prompted(what: str) -> str:

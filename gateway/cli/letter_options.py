@@ -10,6 +10,8 @@ from uuid import UUID
 
 import click
 
+from gateway.cli.fields import CHAIN
+
 if TYPE_CHECKING:
     from gateway.flow.letters import LetterFilter
 
@@ -63,15 +65,6 @@ class _Moment(click.ParamType[datetime]):
         return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-class _Whose(click.ParamType[str]):
-    name = "tenant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from gateway.cli.fields import SLUG
-
-        return "_system" if value == "_system" else SLUG.convert(value, param, ctx)
-
-
 LETTER_ID: Final = _LetterId()
 
 
@@ -82,7 +75,7 @@ def which(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--since", type=_Moment(), metavar="WHEN", help="Only those from then on: 90m, 12h, 7d ago, or a moment."),
         click.option("--reason", "reasons", type=click.Choice(REASONS), multiple=True, help="Only these; several may be given."),
         click.option(
-            "--tenant", type=_Whose(), metavar="TENANT", help="Only this tenant's; _system: those that belong to no tenant."
+            "--tenant", type=CHAIN, metavar="TENANT", help="Only this tenant's; _system: those that belong to no tenant."
         ),
     ):
         command = option(command)

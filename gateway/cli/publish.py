@@ -187,20 +187,15 @@ def _event(topic: str, message: OutboundMessage, data: bytes, sign: Sign | None)
 
 
 async def _publish(settings: Settings, events: Sequence[OutEvent]) -> list[PublishResult]:
-    from gateway.app.kafka import broker_address
-    from gateway.bus.producer import EventPublisher
+    from gateway.app.kafka import publishing
 
-    publisher = EventPublisher(broker_address(settings), idempotent=settings.kafka.idempotent)
     results: list[PublishResult] = []
-    try:
-        await publisher.start(10.0)
+    async with publishing(settings) as publisher:
         with progress("publishing", len(events)) as advance:
             for first in range(0, len(events), _BATCH):
                 batch = events[first : first + _BATCH]
                 results += await publisher.publish(batch)
                 advance(len(batch))
-    finally:
-        await publisher.stop()
     return results
 
 
