@@ -202,7 +202,8 @@ def _late_stops(witnessed: Witnessed, outs: _OptOuts, lease: float) -> list[str]
 def _lost_stops(witnessed: Witnessed, outs: _OptOuts) -> list[str]:
     """STOPs that came to nothing, their webhook answered or not: the carrier has them, and its list tells of them.
 
-    Of one that a START undid before it was in force no event tells: the opt-in's version leaves room for it.
+    Of one that a START undid before it was in force no event tells: the opt-in's version leaves room for it. One that the person followed
+    with a START is not judged at all: it may have been found in the list after that.
     """
     began_again: defaultdict[tuple[int, Consent], float] = defaultdict(float)
     for sent in witnessed.texts:

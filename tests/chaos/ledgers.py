@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 
 from tests.chaos.account import Account, draw_up
 from tests.chaos.faults import Fault
 from tests.chaos.hurting import Outcome
-from tests.chaos.processes import ROOT
+from tests.chaos.processes import command
 from tests.chaos.schedule import number_of
 from tests.chaos.witnessed import Witnessed
 from tests.chaos.world import LEASE, World
@@ -49,21 +47,10 @@ async def draw_up_all(world: World, witnessed: Witnessed, outcomes: Mapping[Faul
 
 async def _audit(world: World) -> tuple[str, list[str]]:
     """What ``gateway audit verify`` says of all chains, in PostgreSQL and in the topic."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", "audit", "verify", "--json"),
-        cwd=ROOT,
-        env=dict(world.environment),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complained = (output.decode() for output in await process.communicate())
-    if process.returncode == 0:
+    code, said, _ = await command(world.environment, "audit", "verify", "--json")
+    if code == 0:
         return "verified", []
-    if "No such command" in complained:
-        return "not verified: this gateway has no audit verify", []
-    return "not whole", [f"gateway audit verify left with {process.returncode}", *said.splitlines()[-1:]]
+    return "not whole", [f"gateway audit verify left with {code}", *said.splitlines()[-1:]]
 
 
 async def _rescued(world: World) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from tests.chaos.processes import ROOT
+from tests.chaos.processes import command
 from tests.chaos.witnessed import Pause, Witnessed
 from tests.support import until
 
@@ -55,22 +54,11 @@ class Operator:
         ]
         return found[skip] if len(found) > skip else None
 
-    async def _insist(self, *command: str) -> None:
+    async def _insist(self, *words: str) -> None:
         async def done() -> bool:
-            return await self._run(*command) == 0
+            return await self._run(*words) == 0
 
-        await until(done, _LIMIT, f"gateway {command[0]} is done", every=0.5)
+        await until(done, _LIMIT, f"gateway {words[0]} is done", every=0.5)
 
-    async def _run(self, *command: str) -> int:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway",
-            *command,
-            cwd=ROOT,
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        return await process.wait()
+    async def _run(self, *words: str) -> int:
+        return (await command(self._environment, *words))[0]

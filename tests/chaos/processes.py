@@ -20,12 +20,12 @@ import psutil
 from gateway.simulator.http_client import HttpClient, NoAnswer
 from tests.support import until
 
-__all__ = ["ROOT", "Family", "Member", "environment_of"]
+__all__ = ["ROOT", "Family", "Member", "command", "environment_of"]
 
 ROOT: Final = Path(__file__).parents[2]
 _PR_SET_PDEATHSIG: Final = 1
-_START_SECONDS: Final = 600.0  # a limit for a machine that is busy, and a broker that is away: 2 to 5 are usual
-_STARTS_AGAIN: Final = 200
+_START_SECONDS: Final = 240.0  # a limit for a machine that is busy, and a broker that is away: 2 to 5 are usual
+_STARTS_AGAIN: Final = 40
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -205,3 +205,19 @@ def environment_of(**settings: str) -> dict[str, str]:
     """The environment of a process that gets these settings and nothing else of ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     return {**kept, **{f"GATEWAY_{name}": value for name, value in settings.items()}}
+
+
+async def command(environment: Mapping[str, str], *words: str) -> tuple[int, str, str]:
+    """What ``gateway`` with these words left with, said and complained of."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", *words),
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complained = (output.decode() for output in await process.communicate())
+    assert process.returncode is not None
+    return process.returncode, said, complained

@@ -63,13 +63,17 @@ async def play(schedule: Schedule, folder: Path, progress: Progress) -> Played:
     witnessed = Witnessed()
     async with open_world(folder, schedule.seed) as world:
         progress.say(f"everything is up after {time.monotonic() - began:.0f} s; the broker: {world.broker.name}")
-        outcomes = await _load(world, schedule, witnessed, progress)
+        outcomes, unsettled = await _load(world, schedule, witnessed, progress)
         progress.phase = "drawing up the account"
         account = await draw_up_all(world, witnessed, outcomes)
+        account.violations["not settled in time"] = unsettled
     return Played(schedule.seed, time.monotonic() - began, outcomes, account)
 
 
-async def _load(world: World, schedule: Schedule, witnessed: Witnessed, progress: Progress) -> dict[Fault, Outcome]:
+async def _load(
+    world: World, schedule: Schedule, witnessed: Witnessed, progress: Progress
+) -> tuple[dict[Fault, Outcome], list[str]]:
+    """Publish, text and hurt, then wait until nothing is left to do: what came of each fault, and what was waited for in vain."""
     reader = TopicReader(world.broker.direct, witnessed)
     producer = Producer(world.broker.direct, schedule, witnessed)
     people = People(world.carrier, schedule, witnessed, ACCOUNTS)
@@ -93,15 +97,19 @@ async def _load(world: World, schedule: Schedule, witnessed: Witnessed, progress
             progress.say(f"the last fault is over {time.monotonic() - began:.0f} s after the first message")
         over = time.monotonic()
         progress.phase = "settling"
+        unsettled = []
         try:
             await until(settled, _SETTLE_SECONDS, "every event is settled", every=0.25)
             await until(world.settled, 60, "nothing is left to do", every=0.25)
             await until(reader.at_the_end, 60, "the topics are read", every=0.25)
         except AssertionError as limit:
-            progress.say(str(limit))  # the account says what is missing
+            unsettled = [str(limit)]  # the account says what is missing as well, where it can
+            progress.say(unsettled[0])
         else:
             progress.say(f"all is settled {time.monotonic() - over:.0f} s after the last message")
-        return outcomes
+        if reading.done():
+            reading.result()
+        return outcomes, unsettled
     finally:
         for task in (reading, showing):
             task.cancel()

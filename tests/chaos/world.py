@@ -6,8 +6,6 @@ import asyncio
 import random
 import secrets
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from urllib.parse import urlsplit
 from gateway.simulator.process import CarrierProcess, carrier_process
 from tests.chaos.brokers import Broker, open_broker
 from tests.chaos.faults import FAMILIES, LINES
-from tests.chaos.processes import ROOT, Family, Member, environment_of
+from tests.chaos.processes import Family, Member, command, environment_of
 from tests.chaos.proxy import Line
 from tests.chaos.schedule import PROGRAMMES
 from tests.chaos.stores import Store, open_store
@@ -94,18 +92,15 @@ async def open_world(folder: Path, seed: int) -> AsyncIterator[World]:
             lines[name].peer = "127.0.0.1", int(port or 0)
         database_url = store.url.replace(f":{store.port}/", f":{lines['postgres'].port}/")
         environment = _environment(folder, database_url, broker, f"http://127.0.0.1:{lines['carrier'].port}", web_port)
-        for command in (["migrate"], ["topics", "apply"]):
-            await asyncio.to_thread(_command, command, environment)
+        for words in (["migrate"], ["topics", "apply"]):
+            code, _, complained = await command(environment, *words)
+            assert code == 0, complained
         families = {role: Family(role, size, environment, _free_ports(size), folder) for role, size in FAMILIES.items()}
         for family in families.values():
             stack.push_async_callback(asyncio.to_thread, family.stop)  # apart, for the lines must go on meanwhile
             family.start()
         await asyncio.gather(*(family.up() for family in families.values()))
         yield World(store, broker, carrier, families, lines, environment)
-
-
-def _command(command: list[str], environment: Mapping[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "gateway", *command], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _free_ports(count: int) -> int:
