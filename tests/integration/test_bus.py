@@ -44,13 +44,6 @@ LIMIT_SECONDS = 20.0
 numbers = itertools.count()
 
 
-async def within(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "did not come about in time"
-        await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 def address(broker: str) -> BrokerAddress:
     return BrokerAddress(broker)
@@ -77,7 +70,7 @@ def behind(broker: str, tmp_path: Path, request: pytest.FixtureRequest) -> Behin
         command += ["--listener-url", f"tcp://127.0.0.1:{port}", "--advertised-listener-url", f"tcp://127.0.0.1:{advertised}"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220  # starts at once
             try:
-                await within(lambda: answers(port))
+                await until(lambda: answers(port), LIMIT_SECONDS)
                 async with wire.to(port) as address:
                     yield address
             finally:
@@ -250,7 +243,7 @@ async def test_offsets_are_committed_while_reading_goes_on(address: BrokerAddres
         await source.durable(await next_batch(source))
         assert source._session is not None
         progress = source._session.open[0]
-        await within(lambda: progress.committed == 10, 2.0)
+        await until(lambda: progress.committed == 10, 2.0)
 
 
 READ_AND_DIE = """
@@ -374,10 +367,10 @@ async def test_a_batch_finished_during_a_rebalance_is_committed(address: BrokerA
         assert one._session is not None
         session = one._session
         async with reading(address, topic, session=3.0) as other:
-            await within(lambda: session._rebalancing)
+            await until(lambda: session._rebalancing, LIMIT_SECONDS)
             for batch in batches:
                 await one.durable(batch)
-            await within(lambda: not session._rebalancing)
+            await until(lambda: not session._rebalancing, LIMIT_SECONDS)
             assert await one.next_batch(1.0) is None
             assert await other.next_batch(2.5) is None
 
@@ -509,7 +502,7 @@ async def test_a_damaged_record_is_passed_over_alone_and_told(behind: Behind) ->
             assert gaps == [Gap(topic, 0, 20, 21, "unreadable"), Gap(topic, 0, 41, 42, "unreadable")]
             session = source._session
             assert session is not None
-            await within(lambda: session.open[0].committed == 42)
+            await until(lambda: session.open[0].committed == 42, LIMIT_SECONDS)
 
 
 async def test_a_gap_that_cannot_be_told_is_not_passed_over(behind: Behind) -> None:
@@ -623,7 +616,7 @@ async def test_a_publisher_that_waits_for_the_broker_stops_when_it_is_told_to(be
         await publisher.start()
         wire.cut()
         waiting = asyncio.create_task(publisher.publish([OutEvent(topic, b"k", [], b"v")]))
-        await within(lambda: publisher._limit is not None)
+        await until(lambda: publisher._limit is not None, LIMIT_SECONDS)
         started = time.monotonic()
         await publisher.stop()
         assert await waiting == [Failed("no_answer")]
@@ -856,7 +849,8 @@ async def test_a_group_whose_offsets_are_lost_reads_from_the_beginning(kafka: Br
 
     async def forgotten() -> bool:
         answer = await admin._send_request(DeleteGroupsRequest([f"group-{topic}"]))
-        return all(code == 0 for _, code in answer.results)  # type: ignore[attr-defined]  # not while its last member is leaving
+        # not while its last member is leaving
+        return all(code == 0 for _, code in answer.results)  # type: ignore[attr-defined] # aiokafka types an answer by its base class
 
     await until(forgotten, LIMIT_SECONDS)
     await admin.close()
@@ -903,7 +897,7 @@ async def test_transactions_leave_no_gap_and_aborted_records_are_not_seen(kafka:
         await within_reading(source, lambda: source.lag() == {0: 0})
         session = source._session
         assert session is not None
-        await within(lambda: session.open[0].committed == 36)
+        await until(lambda: session.open[0].committed == 36, LIMIT_SECONDS)
     assert gaps == []
 
 

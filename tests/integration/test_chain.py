@@ -29,7 +29,7 @@ from tests.support import until
 UNCHAINED = "select from audit_unchained"
 
 
-async def told(events: Sequence[OutEvent]) -> list[tuple[str, int]]:
+def told(events: Sequence[OutEvent]) -> list[tuple[str, int]]:
     return [(found["tenant"], found["sequence"]) for found in (json.loads(event.value or b"") for event in events)]
 
 
@@ -65,7 +65,7 @@ async def test_each_record_is_chained_once_and_published_by_tenant(database_url:
         assert {event.topic for event in recorder.events} == {"sms.audit.v1"}
         assert all(event.key == json.loads(event.value or b"")["tenant"].encode() for event in recorder.events)
         for tenant in ("clinic", "shop", "_system"):
-            numbers = [number for name, number in await told(recorder.events) if name == tenant]
+            numbers = [number for name, number in told(recorder.events) if name == tenant]
             assert numbers == list(range(1, len(numbers) + 1))
         assert len(recorder.events) == len(written)
         ids = {dict(event.headers)["ce_id"] for event in recorder.events}
@@ -225,7 +225,7 @@ async def test_what_is_not_acknowledged_goes_out_again_in_order(database_url: st
         async with running(chain_of(world, recorder, batch=5, idle=0.01)):
             await chained_and_published(world)
         firsts: dict[str, list[int]] = {}
-        for tenant, sequence in await told(recorder.events):
+        for tenant, sequence in told(recorder.events):
             seen = firsts.setdefault(tenant, [])
             if sequence not in seen:
                 seen.append(sequence)
@@ -246,7 +246,7 @@ async def test_no_record_is_left_out_though_the_broker_refuse_it(database_url: s
         assert heads["clinic"]["published"] == heads["clinic"]["sequence"] > 0
         refusing = False
         await chain.once()
-        numbers = [number for name, number in await told(recorder.events) if name == "shop"]
+        numbers = [number for name, number in told(recorder.events) if name == "shop"]
         assert numbers == list(range(1, heads["shop"]["sequence"] + 1))
 
 
@@ -287,7 +287,7 @@ async def test_what_another_chained_and_did_not_publish_goes_first(database_url:
         await chain.once()
         await chain.once()
         sequences: dict[str, list[int]] = {}
-        for tenant, sequence in await told(recorder.events):
+        for tenant, sequence in told(recorder.events):
             sequences.setdefault(tenant, []).append(sequence)
         assert all(seen == list(range(1, len(seen) + 1)) for seen in sequences.values()), sequences
         assert not await world.rows("select from audit_heads where published < sequence")
@@ -304,7 +304,7 @@ async def test_a_busy_tenant_does_not_keep_anothers_chain_from_going_out(databas
         for busy in (3, 3, 3, 4, 4, 4):  # less than goes out in one batch, then as much
             await world.parts.database.execute(fill, "clinic", busy)
             await chain.once()
-        assert [number for name, number in await told(recorder.events) if name == "shop"] == list(range(1, 11))
+        assert [number for name, number in told(recorder.events) if name == "shop"] == list(range(1, 11))
 
 
 class Asked(Leading):

@@ -106,6 +106,11 @@ class Gateway:
         if data := self.addresses.get("postgresql", "").partition("data in ")[2].rstrip(")"):
             shutil.rmtree(data, ignore_errors=True)
 
+    def metrics(self) -> str:
+        """What Prometheus would read of its first process."""
+        with urllib.request.urlopen(f"{self.addresses['admin']}/metrics", timeout=30) as answer:  # noqa: S310 -- its own address
+            return str(answer.read().decode())
+
     def carrier(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         """A call of the carrier's control API."""
         request = urllib.request.Request(  # noqa: S310 -- its own address
@@ -792,35 +797,34 @@ def test_an_opt_out_by_command_is_spooled_while_postgresql_is_away(
 
 
 def test_a_whole_gateway_sends_by_its_spool_and_puts_a_stop_in_force_that_found_postgresql_away(
-    commands: Cli, broker: str, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    commands: Cli, own_postgres: EmbeddedPostgres, broker: str, unique: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     topics = ("outbound", "status", "inbound", "consent", "dead_letter", "stop_spool")
-    with EmbeddedPostgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
-        environment = {
-            "GATEWAY_DATABASE_URL": server.url,
-            "GATEWAY_KAFKA__SERVERS": broker,
-            "GATEWAY_KAFKA__IDEMPOTENT": "false",
-            "GATEWAY_KAFKA__SESSION_SECONDS": "2",
-            **{f"GATEWAY_KAFKA__TOPICS__{name.upper()}": f"{unique}.{name}" for name in topics},
-        }
-        for name, value in {**environment, "GATEWAY_STATE_DIRECTORY": str(tmp_path / "state")}.items():
-            monkeypatch.setenv(name, value)
-        assert commands("migrate")[0] == 0
-        assert commands("topics", "apply", "--partitions", "2")[0] == 0
-        with contextmanager(make_gateway)(tmp_path, **environment) as gateway:
-            gateway.start()
-            assert commands("publish", "-", given=event("spool-1", to=STOPPED))[0] == 0
-            until_sync(lambda: one_of(server.url, "select state from messages") in ("sent", "delivered"), 40)
-            server.stop()
-            gateway.carrier("/inbound", {"from": STOPPED, "to": "+14155550111", "body": "STOP"})
-            spooled = 'sms_gateway_webhooks_total{kind="inbound",result="spooled"} 1.0'
-            until_sync(lambda: spooled in metrics_of(gateway), 40)
-            server.start()
-            until_sync(lambda: one_of(server.url, "select count(*) from consents where in_force_at is not null") == 1, 40)
-            assert commands("publish", "-", given=event("spool-2", to=STOPPED))[0] == 0
-            until_sync(lambda: one_of(server.url, "select state from messages where message_id = 'spool-2'") == "blocked", 40)
-            assert gateway.end() == 0
-            assert not traces_in(gateway.log())
+    environment = {
+        "GATEWAY_DATABASE_URL": own_postgres.url,
+        "GATEWAY_KAFKA__SERVERS": broker,
+        "GATEWAY_KAFKA__IDEMPOTENT": "false",
+        "GATEWAY_KAFKA__SESSION_SECONDS": "2",
+        **{f"GATEWAY_KAFKA__TOPICS__{name.upper()}": f"{unique}.{name}" for name in topics},
+    }
+    for name, value in {**environment, "GATEWAY_STATE_DIRECTORY": str(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    assert commands("migrate")[0] == 0
+    assert commands("topics", "apply", "--partitions", "2")[0] == 0
+    with contextmanager(make_gateway)(tmp_path, **environment) as gateway:
+        gateway.start()
+        assert commands("publish", "-", given=event("spool-1", to=STOPPED))[0] == 0
+        until_sync(lambda: one_of(own_postgres.url, "select state from messages") in ("sent", "delivered"), 40)
+        own_postgres.stop()
+        gateway.carrier("/inbound", {"from": STOPPED, "to": "+14155550111", "body": "STOP"})
+        spooled = 'sms_gateway_webhooks_total{kind="inbound",result="spooled"} 1.0'
+        until_sync(lambda: spooled in gateway.metrics(), 40)
+        own_postgres.start()
+        until_sync(lambda: one_of(own_postgres.url, "select count(*) from consents where in_force_at is not null") == 1, 40)
+        assert commands("publish", "-", given=event("spool-2", to=STOPPED))[0] == 0
+        until_sync(lambda: one_of(own_postgres.url, "select state from messages where message_id = 'spool-2'") == "blocked", 40)
+        assert gateway.end() == 0
+        assert not traces_in(gateway.log())
 
 
 STOPPED = "+12025550123"
@@ -840,8 +844,3 @@ def one_of(url: str, statement: str) -> object:
         return run_apart(ask())
     except (OSError, asyncpg.PostgresError):
         return None
-
-
-def metrics_of(gateway: Gateway) -> str:
-    with urllib.request.urlopen(f"{gateway.addresses['admin']}/metrics", timeout=10) as answer:  # noqa: S310
-        return str(answer.read().decode())

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ class Shell:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.policies = Path(gateway.environment["GATEWAY_POLICIES_DIRECTORY"])
-        self.shown = ""
 
     def run(self, *arguments: str, given: str = "", **environment: str) -> tuple[int, str, str]:
         done = subprocess.run(
@@ -70,10 +68,6 @@ class Shell:
     def state(self, tenant: str, message_id: str) -> str | None:
         code, out, _ = self.run("status", "--tenant", tenant, message_id, "--json")
         return json.loads(out)["state"] if code == 0 else None
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self._gateway.addresses['admin']}/metrics", timeout=30) as answer:  # noqa: S310 -- its own
-            return str(answer.read().decode())
 
     def allow(self, tenant: str, more: str = "") -> None:
         text = (PROJECT / "policies" / f"{tenant}.yaml").read_text()
@@ -152,7 +146,7 @@ def test_a_missing_policy_is_added_and_what_it_cost_is_put_back(gateway: Gateway
     until_sync(lambda: shell.state("northside-clinic", "visit-1") == "delivered", 40, "the message")
     # the other one is the same message: it has its fate, and nobody is texted twice
     assert shell.json("dead-letters", "replay", "--reason", "unknown_tenant", "--again", "--yes")["not_replayed"] == []
-    until_sync(lambda: 'sms_gateway_intake_records_total{result="duplicate"} 2.0' in shell.metrics(), 40, "both are read")
+    until_sync(lambda: 'sms_gateway_intake_records_total{result="duplicate"} 2.0' in gateway.metrics(), 40, "both are read")
     shell.letters(2)
     assert gateway.carrier("/stats")["accepted"] == 1
     assert gateway.end() == 0
@@ -167,7 +161,7 @@ def test_a_tenant_that_is_bound_is_published_as_by_its_own_producer_alone(gatewa
     key = Ed25519PrivateKey.generate()
     (tmp_path / "clinic.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = subprocess.run(  # as the documents say
-        ["openssl", "pkey", "-in", str(tmp_path / "clinic.pem"), "-pubout"],  # noqa: S607
+        ["openssl", "pkey", "-in", str(tmp_path / "clinic.pem"), "-pubout"],  # noqa: S607 -- openssl of PATH, as docs/events.md says
         check=True, capture_output=True, text=True,
     ).stdout.splitlines()[1]  # fmt: skip
     shell.allow("northside-clinic", f"publishers:\n  topics: [{own}]\n  keys:\n    clinic-2026: {{public: {public}}}\n")

@@ -56,11 +56,7 @@ async def world_with(database_url: str, folder: Path, publishers: dict[str, str]
         yield world
 
 
-def headers_of(event_id: str, event_type: str = TYPE) -> list[tuple[str, bytes]]:
-    return [
-        ("ce_specversion", b"1.0"), ("ce_id", event_id.encode()), ("ce_source", b"test"), ("ce_type", event_type.encode()),
-        ("content-type", b"application/json"),
-    ]  # fmt: skip
+HEADERS = raw_record(0, b"").headers
 
 
 def signature(
@@ -72,7 +68,7 @@ def signature(
 
 
 def signed(value: bytes, key: str, **more: Any) -> list[tuple[str, bytes]]:
-    return [*headers_of("e1"), (SIGNATURE_HEADER, signature(value, key, **more))]
+    return [*HEADERS, (SIGNATURE_HEADER, signature(value, key, **more))]
 
 
 def structured(value: bytes) -> bytes:
@@ -107,9 +103,9 @@ async def test_an_event_must_be_signed_by_a_key_of_its_tenant_in_both_modes(data
         cases: list[tuple[str, bytes, Sequence[tuple[str, bytes]]]] = [
             ("accepted", value, signed(value, "clinic")),
             ("accepted", whole, [*envelope, (SIGNATURE_HEADER, signature(whole, "clinic"))]),
-            ("not_signed", other, headers_of("e1")),
+            ("not_signed", other, HEADERS),
             ("not_signed", whole, envelope),
-            ("unreadable", other, [*headers_of("e1"), (SIGNATURE_HEADER, b"nothing")]),
+            ("unreadable", other, [*HEADERS, (SIGNATURE_HEADER, b"nothing")]),
             ("unreadable", other, [*signed(other, "clinic"), (SIGNATURE_HEADER, signature(other, "clinic"))]),
             ("unknown_key", other, signed(other, "stranger")),
             ("wrong_signature", other, signed(other, "stranger", key_id="clinic")),

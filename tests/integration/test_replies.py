@@ -252,7 +252,7 @@ async def test_the_sweep_finishes_a_stop_whose_process_died(database_url: str, f
         world.parts.consents.write = then_dies  # type: ignore[method-assign] # a process that dies after its first transaction
         with pytest.raises(asyncio.CancelledError):
             await replies.receive(text)
-        world.parts.consents.write = write  # type: ignore[method-assign] # the same, with a start that slips in
+        world.parts.consents.write = write  # type: ignore[method-assign] # as it was before
         assert await consents(world) == {("clinic", "tenant", "", "out", False)}
         assert (await world.states())["a"] == "accepted"
         assert [await hand_ids(world)] == [[]]  # written is enough for the claim

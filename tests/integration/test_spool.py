@@ -127,26 +127,22 @@ def opened(tmp_path: Path, broker: str, unique: str) -> Open:
     return open_
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Any:
-    with EmbeddedPostgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
-        yield server
-
-
-async def test_a_stop_during_an_outage_is_applied_before_anything_is_claimed(server: EmbeddedPostgres, opened: Open) -> None:
-    await migrate(server.url)
-    async with opened(server.url, answer_after=READING_COUNTS * 1.1) as one:
+async def test_a_stop_during_an_outage_is_applied_before_anything_is_claimed(
+    own_postgres: EmbeddedPostgres, opened: Open
+) -> None:
+    await migrate(own_postgres.url)
+    async with opened(own_postgres.url, answer_after=READING_COUNTS * 1.1) as one:
         world = one.world
         await world.publish(message_id="stopped")
         await world.publish(message_id="other", to=OTHER)
         assert await one.applier.once()
         text = world.inbound("Stop!")
-        server.stop()
+        own_postgres.stop()
         assert await one.replies.receive(text) == "spooled"
         for said in ("START", "HELP", "I am late"):
             with pytest.raises(StoreUnavailable):
                 await one.replies.receive(world.inbound(said, sender=OTHER))
-        server.start()
+        own_postgres.start()
         assert await until(lambda: answers(world), 20)
         assert await one.claims() == []
         assert await one.claims_after_reading() == ["other"]

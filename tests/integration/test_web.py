@@ -51,7 +51,7 @@ NUMBER = "+12025550123"
 UID = uuid.UUID("01939c5e-1234-7890-8123-456789012345")
 ATTEMPTS = AttemptTokens(b"k" * 32)
 FORM_TYPE = "application/x-www-form-urlencoded"
-WEB = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+WEB = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 class TwilioWebhooks:

@@ -38,7 +38,7 @@ def sealer(ring: KeyRing) -> Sealer:
     return Sealer(ring)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(plaintext=st.binary(max_size=2000), context=st.binary(max_size=40))
 def test_what_is_sealed_opens(sealer: Sealer, plaintext: bytes, context: bytes) -> None:
     sealed = sealer.seal("acme", "content", DAY, plaintext, context)
