@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from gateway.bus.producer import EventPublisher
 from gateway.domain.chain import Chained
 from gateway.domain.outcome import Accepted
 from gateway.domain.publishing import Failed, OutEvent, PublishResult, RefusedForGood
-from gateway.flow.chain import Binder, Chain
+from gateway.flow.chain import Binder
 from gateway.flow.leading import Leading
 from gateway.store.chain import Chains
 from tests.integration.audited import chain_of, happenings, open_topic, verify
 from tests.integration.hands import Hands, receipt_of
 from tests.integration.test_relay import Recorder
-from tests.integration.world import World, open_world
+from tests.integration.world import World, open_world, running
 from tests.support import until
 
 UNCHAINED = "select from audit_unchained"
@@ -31,16 +30,6 @@ UNCHAINED = "select from audit_unchained"
 
 def told(events: Sequence[OutEvent]) -> list[tuple[str, int]]:
     return [(found["tenant"], found["sequence"]) for found in (json.loads(event.value or b"") for event in events)]
-
-
-@asynccontextmanager
-async def running(chain: Chain) -> AsyncIterator[None]:
-    task = asyncio.create_task(chain.run())
-    try:
-        yield
-    finally:
-        chain.stop()
-        await asyncio.wait_for(task, 5)
 
 
 async def chained_and_published(world: World) -> None:

@@ -23,7 +23,7 @@ from gateway.flow.relay import Relay
 from gateway.store.counts import Counts
 from gateway.store.outbox import Outbox
 from tests.integration.hands import Hands, receipt_of, settle_by_hand
-from tests.integration.test_relay import TOPICS, Recorder, emptied, identity, relay_of, running
+from tests.integration.test_relay import TOPICS, Recorder, identity, published
 from tests.integration.world import World, open_world
 
 ALL = ("reason", "provider", "category", "state")
@@ -40,9 +40,7 @@ async def tell(world: World, smallest: int = 5) -> None:
 
 
 async def publish(world: World, recorder: Recorder) -> None:
-    """Publish all that is there, by a relay that has just been started."""
-    async with running(relay_of(world, recorder, batch=7)):
-        await emptied(world)
+    await published(world, recorder, batch=7)
 
 
 def said(recorder: Recorder) -> list[StatusEvent]:

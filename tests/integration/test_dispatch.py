@@ -28,7 +28,7 @@ from gateway.domain.reports import ListedText, Text
 from gateway.domain.states import State, may_move
 from gateway.flow.claims import Claimed, Marked
 from gateway.flow.conversation import OptIn
-from gateway.flow.dispatch import Limits
+from gateway.flow.dispatch import Dispatch, Limits
 from gateway.flow.evidence import Evidence
 from gateway.flow.rescue import Rescue
 from gateway.flow.stop import OptOut, Stop
@@ -250,9 +250,9 @@ def accepting(go: asyncio.Event) -> Callable[[Text], Awaitable[Outcome]]:
     return answer
 
 
-def hoped(count: int) -> Any:
+def hope(dispatch: Dispatch, count: int) -> None:
     """So many slots are thought to fall free soon."""
-    return lambda _account: count
+    dispatch._pacing.soon = lambda _account: count  # type: ignore[method-assign,assignment] # the test's own rate
 
 
 async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ async def test_a_slot_that_falls_free_waits_for_no_statement(database_url: str, 
     async with open_world(database_url, tmp_path, Carrier(answer), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="8") as world:
         await publish(world, 12)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
+        hope(dispatch, 2)
         dispatch._limits = Limits(stale=60)
         async with world.sending(dispatch):
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 10"))
@@ -293,10 +293,10 @@ async def test_what_was_marked_ahead_and_finds_no_slot_goes_back(database_url: s
     async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
+        hope(dispatch, 2)
         async with world.sending(dispatch):
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))
-            dispatch._pacing.soon = hoped(0)  # type: ignore[method-assign] # the test's own rate
+            hope(dispatch, 0)
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 4"))
             assert len(await world.rows("select from audit where step = 'released'")) >= 2
             assert await world.rows("select from queue where tries > 0") == []
@@ -312,11 +312,11 @@ async def test_what_could_not_be_put_back_goes_back_later(database_url: str, tmp
     async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
+        hope(dispatch, 2)
         dispatch._ledger = Losing(dispatch._ledger, "change", ["before"] * 4)
         async with world.sending(dispatch):
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))
-            dispatch._pacing.soon = hoped(0)  # type: ignore[method-assign] # the test's own rate
+            hope(dispatch, 0)
             await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 4"), 8)
             hangs.set()
             await emptied(world)
@@ -364,7 +364,7 @@ async def test_leaving_puts_back_what_was_marked_ahead(database_url: str, tmp_pa
     async with open_world(database_url, tmp_path, Carrier(accepting(hangs)), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
         await publish(world, 8)
         dispatch = world.parts.dispatch(OpenGate())
-        dispatch._pacing.soon = hoped(2)  # type: ignore[method-assign] # the test's own rate
+        hope(dispatch, 2)
         dispatch._limits = Limits(stale=60)
         running = asyncio.create_task(dispatch.run())
         await until(lambda: world.rows("select from queue where state = 'marked' having count(*) = 6"))

@@ -23,6 +23,7 @@ from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishRes
 from gateway.flow.leading import Leading
 from gateway.flow.relay import OutboxRow, Relay, Topics
 from gateway.store.outbox import Outbox
+from tests.integration.test_relay import emptied
 from tests.integration.world import World, open_world
 from tests.kafka.server import KafkaServer
 from tests.support import until
@@ -310,12 +311,6 @@ async def write(world: World, *values: bytes) -> None:
         )
 
 
-async def emptied(world: World) -> None:
-    await until(
-        lambda: world.rows("select 1 where not exists (select from outbox where parked is null)"), LIMIT_SECONDS, "outbox empty"
-    )
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_holder_that_thaws_publishes_nothing_old(
     database_url: str, tmp_path: Path, address: BrokerAddress, topic: str, moment: Moment
@@ -331,11 +326,11 @@ async def test_a_holder_that_thaws_publishes_nothing_old(
                 await world.shift(7)
                 second.moved += 7
                 await write(world, b"out")
-                await emptied(world)
+                await emptied(world, LIMIT_SECONDS)
                 taken = second.publisher.taken
                 first.thaw.set()
                 await write(world, b"later")
-                await emptied(world)
+                await emptied(world, LIMIT_SECONDS)
                 if moment in ("before_take", "before_publish"):
                     await until(lambda: not first.publisher.alone, LIMIT_SECONDS, "the first learns it")
                 if moment != "before_take_over":  # there it cannot know yet, and takes the id once before it asks
@@ -368,10 +363,10 @@ async def test_who_takes_over_while_the_other_has_not_removed_its_events_publish
                 await asyncio.wait([waiting], timeout=1.0)  # it must not come to that
                 waiting.cancel()
                 second.thaw.set()
-                await emptied(world)
+                await emptied(world, LIMIT_SECONDS)
                 first.thaw.set()
                 await write(world, b"later")
-                await emptied(world)
+                await emptied(world, LIMIT_SECONDS)
         assert await seen(address, topic) == [*values, b"later"]
 
 
@@ -399,7 +394,7 @@ async def test_no_event_is_lost_or_overtaken_when_transactions_commit_in_another
 
         async with running(holder):
             await asyncio.gather(*map(session, range(4)))
-            await emptied(world)
+            await emptied(world, LIMIT_SECONDS)
         published = await seen(address, topic)
     for name in range(4):
         assert [one for one in published if one.startswith(b"%d-" % name)] == [b"%d-%d" % (name, number) for number in range(40)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from gateway.flow.leading import Leading
 from gateway.flow.relay import Relay, Topics
 from gateway.store.outbox import Outbox
 from tests.integration.hands import Hands, receipt_of
-from tests.integration.world import World, open_world, raw_record
+from tests.integration.world import World, open_world, raw_record, running
 from tests.support import until
 
 TOPICS = Topics("status", "inbound", "consent", "dlq", "metrics")
@@ -70,18 +69,8 @@ def relay_of(world: World, publisher: Any, **more: Any) -> Relay:
     return Relay(Outbox(parts.database), publisher, leading, TOPICS, parts.vault, parts.hasher, parts.metrics, idle=0.005, **more)
 
 
-@asynccontextmanager
-async def running(relay: Relay) -> AsyncIterator[None]:
-    task = asyncio.create_task(relay.run())
-    try:
-        yield
-    finally:
-        relay.stop()
-        await asyncio.wait_for(task, 5)
-
-
-async def emptied(world: World) -> None:
-    await until(lambda: world.rows("select 1 where not exists (select from outbox where parked is null)"))
+async def emptied(world: World, limit: float = 10.0) -> None:
+    await until(lambda: world.rows("select 1 where not exists (select from outbox where parked is null)"), limit, "outbox empty")
 
 
 def identity(event: OutEvent) -> str:
@@ -279,8 +268,9 @@ async def test_a_crash_between_the_acknowledgement_and_the_removal_tells_it_twic
         assert [identity(event) for event in recorder.events] == [identity(recorder.events[0])] * 2
 
 
-async def published(world: World, recorder: Recorder) -> None:
-    async with running(relay_of(world, recorder)):
+async def published(world: World, recorder: Recorder, **more: Any) -> None:
+    """Publish all that is there, by a relay that has just been started."""
+    async with running(relay_of(world, recorder, **more)):
         await emptied(world)
 
 

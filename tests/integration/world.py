@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.app.wiring import Parts, open_parts
 from gateway.bus.address import BrokerAddress
@@ -26,7 +26,7 @@ from gateway.settings import Settings, load
 from gateway.store.intake import Admission
 from tests.support import until
 
-__all__ = ["Carrier", "OpenGate", "World", "open_world", "raw_record", "settings_for", "until"]
+__all__ = ["Carrier", "OpenGate", "World", "open_world", "raw_record", "running", "settings_for", "until"]
 
 POLICIES = {
     "shop": """
@@ -188,6 +188,24 @@ class World:
         finally:
             await dispatch.stop(5)
             await asyncio.wait_for(running, 5)
+
+
+class Chapter(Protocol):
+    """A part of the gateway that works until it is stopped."""
+
+    async def run(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@asynccontextmanager
+async def running(chapter: Chapter) -> AsyncIterator[None]:
+    """Works while the context lasts, and ends in order."""
+    task = asyncio.create_task(chapter.run())
+    try:
+        yield
+    finally:
+        chapter.stop()
+        await asyncio.wait_for(task, 5)
 
 
 def raw_record(offset: int, value: bytes | None, headers: Any = None, timestamp: float | None = None) -> Record:
