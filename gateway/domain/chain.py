@@ -107,8 +107,10 @@ def decode(line: bytes) -> Chained:
     """
     try:
         found = json.loads(line)
-        if isinstance(found, dict) and (*found,) == (*_HASHED, "hash") and _typed(found) and encode(_link(found)) == line:
-            return _link(found)
+        if isinstance(found, dict) and (*found,) == (*_HASHED, "hash") and _typed(found):
+            link = _link(found)
+            if encode(link) == line:
+                return link
     except (ValueError, OverflowError, RecursionError):
         pass
     raise ValueError("not a record of an audit chain")  # without what it holds

@@ -87,7 +87,6 @@ class ChainCheck:
         *,
         anchors: Mapping[int, bytes] | None = None,
         repeats: bool = False,
-        window: int = _WINDOW,
     ) -> None:
         self.tenant = tenant
         self.findings: list[Finding] = []
@@ -98,7 +97,6 @@ class ChainCheck:
         self._previous = None if start is None else start.hash
         self._anchors = anchors or {}
         self._repeats = repeats
-        self._window = window
         self._hashes: OrderedDict[int, bytes] = OrderedDict()
         self._missing: list[tuple[int, int]] = []
 
@@ -165,7 +163,7 @@ class ChainCheck:
 
     def _remember(self, link: Chained) -> None:
         self._hashes[link.sequence] = link.hash
-        if len(self._hashes) > self._window:
+        if len(self._hashes) > _WINDOW:
             self._hashes.popitem(last=False)
 
     def _found(self, what: Wrong, first: int, at: str = "", *, last: int | None = None, detail: str = "") -> None:

@@ -182,9 +182,7 @@ class Accepter:
             return None, Reason.PROVIDER_NOT_ALLOWED
         return routes[int.from_bytes((subject_id or b"\0")[:8]) % len(routes)], None
 
-    def accept(
-        self, read: Read, consents: Sequence[Consent], now: datetime, pauses: AbstractSet[Pause] = frozenset()
-    ) -> NewMessage:
+    def accept(self, read: Read, consents: Sequence[Consent], now: datetime, pauses: AbstractSet[Pause]) -> NewMessage:
         """Decide, and seal what is to be kept. What is paused is told so, and held by the claim."""
         message, policy, uid = read.message, read.policy, read.uid
         offered = self._opt_in(read, consents, now)

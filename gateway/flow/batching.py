@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["Batcher"]
+
+_APART: Final = 0.01  # seconds
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -16,17 +18,14 @@ Answer = TypeVar("Answer")
 class Batcher(Generic[Item, Answer]):
     """Collects items while a batch is being worked on, and works on them all together next.
 
-    A lone item is worked on at once: nothing waits for company. When more come, batches begin ``apart`` seconds from each other, so
+    A lone item is worked on at once: nothing waits for company. When more come, batches begin ten milliseconds from each other, so
     that a transaction is worth its while. ``work`` answers each item in its place; when it raises, every caller of the batch gets the
     exception. At most ``largest`` items make a batch.
     """
 
-    def __init__(
-        self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, largest: int = 200, apart: float = 0.01
-    ) -> None:
+    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, largest: int = 200) -> None:
         self._work = work
         self._largest = largest
-        self._apart = apart
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -48,7 +47,7 @@ class Batcher(Generic[Item, Answer]):
                 batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
                 await self._serve(batch)
                 if len(self._waiting) < self._largest:
-                    await asyncio.sleep(self._apart - (monotonic() - began))
+                    await asyncio.sleep(_APART - (monotonic() - began))
         finally:
             self._running = None
 

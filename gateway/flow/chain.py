@@ -11,18 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from gateway.domain.chain import Anchor, AuditRecord, Chained, chained, encode
 from gateway.domain.cloudevents import write_binary
 from gateway.domain.errors import GatewayError
 from gateway.domain.events import SOURCE, AuditEvent
-from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
+from gateway.domain.publishing import Acknowledged, OutEvent
 from gateway.flow.fuse import clock
 from gateway.flow.leading import Leading
 from gateway.flow.relay import Publisher
-from gateway.flow.turns import in_turns
+from gateway.flow.turns import in_turns, rest
 from gateway.flow.vault import Hasher
 from gateway.telemetry import Metrics, get_logger
 
@@ -107,7 +106,7 @@ class Chain:
             except GatewayError as fault:
                 log.warning("the audit waits to be chained", why=str(fault))
             if moved < self._batch:  # a full batch: there is more
-                await self._rest(self._idle)
+                await rest(self._stopping, self._idle)
 
     def stop(self) -> None:
         """Chain no further batch."""
@@ -124,7 +123,7 @@ class Chain:
         lacking = await self._chains.unpublished(self._batch) if behind else fresh
         self._topic_is_behind = True  # should this process be cut off anywhere below
         if not await self._publish(lacking):
-            await self._rest(0.2)
+            await rest(self._stopping, 0.2)
             return 0
         self._topic_is_behind = behind and len(lacking) == self._batch
         return max(len(fresh), len(lacking))
@@ -151,18 +150,21 @@ class Chain:
         if not await self._leading.hold():
             return False
         results = await self._publisher.publish(events, self._leading.left)
-        chains: dict[str, list[tuple[Chained, PublishResult]]] = {}
+        last: dict[str, Chained] = {}
+        stopped: dict[str, str] = {}
         for link, result in zip(links, results, strict=True):
-            chains.setdefault(link.record.tenant, []).append((link, result))
-        there = [list(takewhile(lambda one: isinstance(one[1], Acknowledged), chain)) for chain in chains.values()]
-        await self._chains.mark_published([chain[-1][0] for chain in there if chain])
-        self._metrics.stage_seconds.labels(stage="publish_audit").observe(clock() - began)
-        for link, result in zip(links, results, strict=True):
-            if isinstance(result, Failed | RefusedForGood):
+            tenant = link.record.tenant
+            if isinstance(result, Acknowledged):
+                if tenant not in stopped:
+                    last[tenant] = link
+            elif tenant not in stopped:
                 # Not put aside, whatever the broker says: a chain with a record left out would be no chain.
-                log.warning("audit record not acknowledged", why=result.why, tenant=link.record.tenant, sequence=link.sequence)
-                return False
-        return True
+                stopped[tenant] = result.why
+                if len(stopped) == 1:
+                    log.warning("audit record not acknowledged", why=result.why, tenant=tenant, sequence=link.sequence)
+        await self._chains.mark_published(list(last.values()))
+        self._metrics.stage_seconds.labels(stage="publish_audit").observe(clock() - began)
+        return not stopped
 
     def _event(self, link: Chained) -> OutEvent:
         headers, value = write_binary(
@@ -173,10 +175,3 @@ class Chain:
             data=encode(link),
         )
         return OutEvent(self._topic, link.record.tenant.encode(), headers, value)
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass

@@ -21,7 +21,6 @@ class Claimed:
     uid: UUID
     tenant: str
     attempt: int
-    tries: int
     category: str
     subject_id: bytes
     provider: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from gateway.domain.changes import Change, Held, Horizons, put_back, rescue
+from gateway.domain.changes import Change, Held, Horizons, Queued, Recorded, put_back, rescue
 from gateway.domain.decide import Asked, Decision, Facts
 from gateway.domain.errors import GatewayError, StoreUnavailable, Unavailable
 from gateway.domain.ids import uid_time
@@ -26,6 +26,7 @@ from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
 from gateway.flow.settling import Settling
 from gateway.flow.surviving import survive
+from gateway.flow.turns import rest
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Contents", "Dispatch", "Gate", "Limits", "Sender"]
@@ -145,7 +146,7 @@ class Dispatch:
                 room = self._pacing.room(self._hands.waiting())
                 claimed = await self._claim(room) if room and self._gate.open else []
                 if not claimed or not room:
-                    await self._idle()
+                    await rest(self.wake, self._limits.idle)
             self._pacing.freed.set()
             await marking
         finally:
@@ -191,13 +192,6 @@ class Dispatch:
             self._claim_seconds.observe(clock() - began)
             self._pacing.freed.set()
         return taken.claimed
-
-    async def _idle(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.idle):
-                await self.wake.wait()
-        except TimeoutError:
-            pass
 
     async def _mark_in_time(self) -> None:
         """Keep marked what can begin now, and what will find a slot in a moment: a slot that falls free waits for no statement."""
@@ -281,11 +275,7 @@ class Dispatch:
         lost = {uid: attempt for uid, attempt in standing.items() if self._hands.attempts.get(uid) != attempt}
 
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
-            return [
-                rescue(one.message, one.queued, now, self._horizons, why="answer_lost")
-                for uid, one in held.items()
-                if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == lost[uid]
-            ]
+            return [rescue(message, queued, now, self._horizons, why="answer_lost") for message, queued in _still(held, lost)]
 
         for change in await self._ledger.change(lost, judge):
             self._metrics.moved(change)
@@ -296,12 +286,15 @@ class Dispatch:
         owed = dict(self._hands.owed)
 
         def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
-            return [
-                put_back(one.queued, now, step="released")
-                for uid, one in held.items()
-                if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == owed[uid]
-            ]
+            return [put_back(queued, now, step="released") for _, queued in _still(held, owed)]
 
         await self._ledger.change(owed, judge)
         for uid, attempt in owed.items():
             self._hands.forget(uid, attempt)
+
+
+def _still(held: Mapping[UUID, Held], attempts: Mapping[UUID, int]) -> Iterator[tuple[Recorded, Queued]]:
+    """Those that are still under way in these attempts."""
+    for uid, one in held.items():
+        if one.queued is not None and one.queued.state != "waiting" and one.queued.attempt == attempts[uid]:
+            yield one.message, one.queued

@@ -109,10 +109,10 @@ class Pacing:
         self.in_flight[account] += count
         self._gauges[account].set(self.in_flight[account])
 
-    def release(self, account: str, count: int = 1) -> None:
-        """Requests have ended, or did not begin after all."""
-        self.in_flight[account] -= count
-        self._rate[account] = self._rate_now(account) + count / _MEMORY
+    def release(self, account: str) -> None:
+        """A request has ended, or did not begin after all."""
+        self.in_flight[account] -= 1
+        self._rate[account] = self._rate_now(account) + 1 / _MEMORY
         self._rated_at[account] = self._now()
         self._gauges[account].set(self.in_flight[account])
         self.freed.set()

@@ -16,7 +16,7 @@ from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishRes
 from gateway.domain.reasons import Reason
 from gateway.flow.fuse import clock
 from gateway.flow.leading import Leading
-from gateway.flow.turns import in_turns
+from gateway.flow.turns import in_turns, rest
 from gateway.flow.vault import Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
 
@@ -75,7 +75,7 @@ class Outbox(Protocol):
         """The oldest that are there, in the order of their ids."""
         ...
 
-    async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
+    async def remove(self, rows: Sequence[OutboxRow], name: str, holder: str) -> None:
         """The broker has them. Does nothing when ``holder`` no longer holds ``name``: the next one publishes them again."""
         ...
 
@@ -148,11 +148,7 @@ class Relay:
 
     async def _rest(self) -> None:
         self.wake.clear()
-        try:
-            async with asyncio.timeout(self._idle if self._leading.held else 0.5):
-                await self.wake.wait()
-        except TimeoutError:
-            pass
+        await rest(self.wake, self._idle if self._leading.held else 0.5)
 
     async def _leads(self) -> bool:
         """Whether the name is ours, and nobody who had it before can publish any more.
@@ -179,7 +175,7 @@ class Relay:
             return 0
         # The next holder publishes the same: what is still on its way by then could overtake it.
         results = await self._publisher.publish(events, self._leading.left)
-        gone = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
+        gone = [row for row, result in zip(rows, results, strict=True) if isinstance(result, Acknowledged)]
         await self._outbox.remove(gone, self._leading.name, self._leading.holder)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, RefusedForGood):

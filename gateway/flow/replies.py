@@ -17,7 +17,7 @@ from gateway.domain.phone import BadNumber, is_toll_free, normal_form
 from gateway.domain.policy import Policies
 from gateway.domain.reports import InboundText
 from gateway.domain.senders import SenderUse
-from gateway.domain.words import Word, read
+from gateway.domain.words import Word
 from gateway.flow.conversation import Conversation, InboundSource, LastText, OptIn
 from gateway.flow.hearing import Heard, keys_of, senders_of, whom_for, word_of
 from gateway.flow.stop import OptOut, ReadyReply, Stop
@@ -80,10 +80,10 @@ class Replies:
     async def pass_over(self, text: InboundText) -> None:
         """Count a text that cannot be heeded; of a STOP, write at least the opt-out. Raises what writing it raises."""
         self._metrics.replies_total.labels(kind="passed_over").inc()
-        word = read(text.body)
-        if text.replied == "STOP" or (word is not None and word.kind == "stop"):
-            uses, subject_id = senders_of(text, self._senders), self._subject_id(text)
-            await self._heed_stop(Heard(text, None, keys_of(uses, subject_id), None, None, subject_id, word))
+        stop = self.stop_without_store(text)
+        if stop is not None:
+            keys, _ = stop
+            await self._write_stop(Heard(text, None, keys, None, None, keys[0].subject_id, None), None)
 
     def stop_without_store(self, text: InboundText) -> tuple[list[ConsentKey], str] | None:
         """What a STOP covers, and its word, told without PostgreSQL; None when the text is anything else. Raises BadWebhook.

@@ -12,7 +12,7 @@ from gateway.domain.ids import new_uid
 from gateway.domain.personal import PhoneNumber
 from gateway.flow.conversation import Conversation, OptIn
 from gateway.flow.stop import OptOut, Stop
-from gateway.flow.vault import SYSTEM_TENANT, Hasher, Vault
+from gateway.flow.vault import Hasher, Vault, owner_of
 
 __all__ = ["ConsentRequests", "Granted", "OptedOut", "consent_key"]
 
@@ -61,8 +61,7 @@ class ConsentRequests:
             return Granted(granted=False, why="proof_from_the_future")
         uid = new_uid(now)
         plain = encode(proof)
-        owner = SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
-        sealed = self._vault.seal_payload(owner, "consent", uid, plain)
+        sealed = self._vault.seal_payload(owner_of(key), "consent", uid, plain)
         result = await self._conversation.opt_in(
             OptIn(key, self._source, proof.at, actor=actor, proof_sealed=sealed, proof_uid=uid)
         )

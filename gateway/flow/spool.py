@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from gateway.domain.consent import EVERY_TENANT
 from gateway.domain.errors import CannotOpen, GatewayError, KeyMissing, Unavailable
 from gateway.domain.ids import uid_time
 from gateway.domain.personal import MessageBody, PhoneNumber
@@ -23,7 +22,8 @@ from gateway.flow.leading import Leading
 from gateway.flow.replies import Replies
 from gateway.flow.spooling import READING_COUNTS
 from gateway.flow.stop import InboundNote, OptOut
-from gateway.flow.vault import SYSTEM_TENANT, Vault
+from gateway.flow.turns import rest
+from gateway.flow.vault import SYSTEM_TENANT, Vault, owner_of
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Looked", "Place", "SpoolApplier", "SpoolSource", "SpooledRecord"]
@@ -31,6 +31,9 @@ __all__ = ["Looked", "Place", "SpoolApplier", "SpoolSource", "SpooledRecord"]
 _ASKED: Final = "_spool"  # stands for an account in the ids of what was no text; no alias may begin so
 
 log = get_logger("spool")
+
+_BATCH: Final = 50
+_EVERY: Final = 1.0  # seconds between two readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,6 @@ class SpoolApplier:
         vault: Vault,
         ring: str,
         metrics: Metrics,
-        *,
-        batch: int = 50,
-        every: float = 1.0,
     ) -> None:
         self.place = place
         self.source = source
@@ -110,8 +110,6 @@ class SpoolApplier:
         self._vault = vault
         self._ring = ring
         self._metrics = metrics
-        self._batch = batch
-        self._every = every
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -127,11 +125,7 @@ class SpoolApplier:
                 log.warning("spool waits", why=str(fault))
             except Exception:
                 log.exception("spool waits")
-            try:
-                async with asyncio.timeout(self._every if self._leading.held else 0.4):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(self._stopping, _EVERY if self._leading.held else 0.4)
 
     def stop(self) -> None:
         """Begin no further reading."""
@@ -145,20 +139,15 @@ class SpoolApplier:
         looked = await self.place.look()  # before the end is asked for: the reading counts from here
         begin, end = await self.source.bounds()
         at = looked.next_offset
-        if at is None:
-            if not await self.place.advance(None, begin):
-                return False
-            at = begin
-        self._metrics.spool_unapplied_records.set(max(0, end - at))
-        if at > end:
-            log.warning(
-                "the spool's topic was made anew, or cut: it is read from its beginning"
-            )  # what is read again changes nothing
+        if at is None or at > end:
+            if at is not None:  # what is read again changes nothing
+                log.warning("the spool's topic was made anew, or cut: it is read from its beginning")
             if not await self.place.advance(at, begin):
                 return False
             at = begin
+        self._metrics.spool_unapplied_records.set(end - at)
         while at < end:
-            records, after = await self.source.read(at, self._batch)
+            records, after = await self.source.read(at, _BATCH)
             if records:
                 age = looked.at.timestamp() - records[0].timestamp_ms / 1000
                 self._metrics.spool_oldest_seconds.set(max(0.0, age))
@@ -212,8 +201,7 @@ class SpoolApplier:
                 log.warning("spooled stop not confirmed", why=type(fault).__name__)
         key = stop.keys[0]
         said = (_ASKED, str(stop.event_id)) if stop.text is None else (stop.text.account, stop.text.provider_message_id)
-        tenant = SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
-        note = InboundNote(*said, None, "stop", tenant, key.subject_id)
+        note = InboundNote(*said, None, "stop", owner_of(key), key.subject_id)
         opt_out = OptOut(key, stop.source, None, actor=stop.actor, inbound=note)
         return "applied" if await self._replies.opt_out(stop.keys, opt_out) else "repeated"
 

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.domain.errors import GatewayError
 from gateway.flow.fuse import clock
 from gateway.flow.leading import Leading
+from gateway.flow.turns import rest
 from gateway.telemetry import get_logger
 
 __all__ = ["Step", "Sweep"]
@@ -55,11 +56,7 @@ class Sweep:
                     self._lost()
             except GatewayError as fault:
                 log.warning("sweep waits", why=str(fault))
-            try:
-                async with asyncio.timeout(self._idle):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(self._stopping, self._idle)
 
     async def once(self) -> None:
         """Every step that is due. A step that fails does not keep the others from their work."""

@@ -8,15 +8,21 @@ from datetime import date
 from typing import Literal, Protocol
 from uuid import UUID
 
+from gateway.domain.consent import EVERY_TENANT, ConsentKey
 from gateway.domain.ids import uid_time
 from gateway.domain.personal import MessageBody, PhoneNumber
 
-__all__ = ["SYSTEM_TENANT", "DataClass", "Hasher", "Sealer", "Vault"]
+__all__ = ["SYSTEM_TENANT", "DataClass", "Hasher", "Sealer", "Vault", "owner_of"]
 
 DataClass = Literal["content", "address", "dead_letters", "inbound", "consent"]
 """What is sealed alike, and ends together."""
 
 SYSTEM_TENANT = "_system"
+
+
+def owner_of(key: ConsentKey) -> str:
+    """Whose key seals what belongs to a consent, and whose audit tells of it: every tenant's is the system's."""
+    return SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
 
 
 class Sealer(Protocol):

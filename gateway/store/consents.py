@@ -16,7 +16,7 @@ from gateway.domain.reasons import Reason
 from gateway.domain.states import State
 from gateway.flow.conversation import LastText, OptIn
 from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Written, reply_from, reply_row
-from gateway.flow.vault import SYSTEM_TENANT
+from gateway.flow.vault import SYSTEM_TENANT, owner_of
 from gateway.store.inserting import insert_messages
 from gateway.store.ledger import apply, lock_messages, queued_from
 from gateway.store.statements import statements
@@ -108,7 +108,7 @@ class Consents:
             assert row is not None
             await _audit(
                 session,
-                _tenant(key),
+                owner_of(key),
                 "opt_out_written",
                 actor=opt_out.actor,
                 subject_id=key.subject_id,
@@ -164,7 +164,7 @@ class Consents:
             await _tell(session, key, dict(row), "out", self._person_key)
             await _audit(
                 session,
-                _tenant(key),
+                owner_of(key),
                 "opt_out_in_force",
                 actor=self._actor,
                 subject_id=key.subject_id,
@@ -261,10 +261,6 @@ class Consents:
         await insert_messages(session, [row], self._actor)
 
 
-def _tenant(key: ConsentKey) -> str:
-    return SYSTEM_TENANT if key.tenant == EVERY_TENANT else key.tenant
-
-
 async def _note(session: Session, inbound: InboundNote, key: ConsentKey | None) -> bool:
     row = await session.fetchrow(
         statements("consents")["note_inbound"],
@@ -308,7 +304,7 @@ async def _opt_in(session: Session, opt_in: OptIn, person_key: Callable[[str, by
         await _tell(session, undone, told, "in", person_key)
         await _audit(
             session,
-            _tenant(undone),
+            owner_of(undone),
             "opt_in",
             actor=opt_in.actor,
             subject_id=key.subject_id,
@@ -323,7 +319,7 @@ async def _not_proven(session: Session, opt_in: OptIn) -> None:
     key = opt_in.key
     await _audit(
         session,
-        _tenant(key),
+        owner_of(key),
         "opt_in_not_proven",
         actor=opt_in.actor,
         subject_id=key.subject_id,
@@ -350,7 +346,7 @@ async def _tell(
         r["tenant"]: r["recipient_ref"]
         for r in await session.fetch(statements("consents")["recipient_refs"], key.subject_id, key.tenant)
     }
-    for tenant in refs or {_tenant(key): None}:
+    for tenant in refs or {owner_of(key): None}:
         event = ConsentEvent(
             person=person_key(tenant, key.subject_id),
             tenant=key.tenant if key.tenant == EVERY_TENANT else tenant,

@@ -51,7 +51,9 @@ class Control:
 
     async def note_gap(self, topic: str, partition: int, first_offset: int, next_offset: int, why: str) -> None:
         """Keep in the audit that records of the input topic were never read."""
-        await self._rows("note_gap", f"{why}: {topic}/{partition} {first_offset} to {next_offset - 1}", self._holder)
+        await self._rows(
+            "note_gap", "records_not_read", f"{why}: {topic}/{partition} {first_offset} to {next_offset - 1}", self._holder
+        )
 
     async def ready(self) -> bool:
         """Whether PostgreSQL answers."""

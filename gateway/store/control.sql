@@ -90,8 +90,9 @@ insert into audit_unchained (at, tenant, number, step, rule, actor) values ((sel
 -- name: fact
 insert into facts (name, value) values ($1, $2) on conflict (name) do update set name = excluded.name returning value
 
+-- What became of records that nobody will read.
 -- name: note_gap
-insert into audit_unchained (at, tenant, number, step, evidence, actor) values ((select gateway_now()), '_system', 0, 'records_not_read', $1, $2)
+insert into audit_unchained (at, tenant, number, step, evidence, actor) values ((select gateway_now()), '_system', 0, $1, $2, $3)
 
 -- A message by its producer's id; what it is doing now stands in the queue.
 -- name: story

@@ -257,7 +257,6 @@ class Claims:
             uid=row["uid"],
             tenant=row["tenant"],
             attempt=change.attempt or 0,
-            tries=row["tries"],
             category=row["category"],
             subject_id=row["subject_id"],
             provider=route.provider,

@@ -24,10 +24,11 @@ class Outbox:
         """The oldest that are there."""
         return [OutboxRow(*row.values()) for row in await self._database.fetch(statements("outbox")["take"], most)]
 
-    async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
+    async def remove(self, rows: Sequence[OutboxRow], name: str, holder: str) -> None:
         """The broker has them. Does nothing when ``holder`` no longer holds ``name``."""
-        if ids:
-            await self._database.execute(statements("outbox")["remove"], list(ids), name, holder)
+        if rows:
+            ids, categories = [row.id for row in rows], [row.category for row in rows]
+            await self._database.execute(statements("outbox")["remove"], ids, name, holder, categories)
 
     async def park(self, ids: Sequence[int], why: str) -> None:
         """The broker will never take them."""

@@ -11,13 +11,14 @@ select o.id, o.kind, coalesce(o.first_told_at, o.created_at) as created_at, o.te
 with held as (
   select 1 from leaders where name = $2 and holder = $3 and until > (select gateway_now()) for share
 ), gone as (
-  delete from outbox where id = any($1::bigint[]) and exists (select 1 from held)
-  returning kind, created_at, first_told_at, tenant, uid, provider, state, reason
+  delete from outbox o using unnest($1::bigint[], $4::text[]) as w(id, category)
+   where o.id = w.id and exists (select 1 from held)
+  returning o.kind, o.created_at, o.first_told_at, o.tenant, o.provider, w.category, o.state, o.reason
 )
 insert into counts (period, start, tenant, provider, category, state, reason, count)
 select 'minute', date_trunc('minute', g.created_at, 'UTC') as start, g.tenant, coalesce(g.provider, '') as provider,
-       coalesce(m.category, '') as category, g.state, g.reason, count(*)
-  from gone g left join messages m on m.uid = g.uid
+       coalesce(g.category, '') as category, g.state, g.reason, count(*)
+  from gone g
  where g.kind = 'status' and g.first_told_at is null
  group by 2, 3, 4, 5, 6, 7
  order by 2, 3, 4, 5, 6, 7

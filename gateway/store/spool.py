@@ -45,4 +45,5 @@ class SpoolPlace:
 
     async def park(self, offset: int, why: str) -> None:
         """Keep in the audit that a record is passed over."""
-        await self._rows("park", f"{why}: {self._topic}/0 {offset}", self._actor)
+        note = statements("control")["note_gap"]
+        await self._database.execute(note, "spooled_stop_parked", f"{why}: {self._topic}/0 {offset}", self._actor)

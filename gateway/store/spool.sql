@@ -15,10 +15,6 @@ update spool set next_offset = $3 where topic = $1 and next_offset is not distin
 update spool set clear_until = greatest(clear_until, $3::timestamptz + make_interval(secs => $4)) where topic = $1 and next_offset = $2
 returning topic
 
--- name: park
-insert into audit_unchained (at, tenant, number, step, evidence, actor)
-values ((select gateway_now()), '_system', 0, 'spooled_stop_parked', $1, $2)
-
 -- For how long nothing has been claimed because of it.
 -- name: shut
 select greatest(0, extract(epoch from (select gateway_now()) - clear_until))::float8 as seconds from spool where topic = $1

@@ -19,7 +19,7 @@ from gateway.domain.outcome import Accepted, Outcome, Refused, Unknown
 from gateway.domain.publishing import Failed, OutEvent, RefusedForGood
 from gateway.domain.reasons import Reason
 from gateway.flow.counts import Counting
-from gateway.flow.relay import Relay
+from gateway.flow.relay import OutboxRow, Relay
 from gateway.store.counts import Counts
 from gateway.store.outbox import Outbox
 from tests.integration.hands import Hands, receipt_of, settle_by_hand
@@ -213,9 +213,9 @@ async def test_every_count_is_told_where_none_is_too_small(database_url: str, tm
 @pytest.mark.parametrize("committed", [False, True])
 async def test_a_relay_that_is_killed_at_the_removal_counts_once(database_url: str, tmp_path: Path, committed: bool) -> None:
     class Dies(Outbox):
-        async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
+        async def remove(self, rows: Sequence[OutboxRow], name: str, holder: str) -> None:
             if committed:
-                await super().remove(ids, name, holder)
+                await super().remove(rows, name, holder)
             raise asyncio.CancelledError
 
     recorder = Recorder()
@@ -237,14 +237,14 @@ async def test_a_relay_that_is_killed_at_the_removal_counts_once(database_url: s
 async def test_who_no_longer_holds_the_name_takes_nothing_away_and_counts_nothing(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         await world.publish(message_id="a")
-        ids = [row["id"] for row in await world.rows("select id from outbox")]
         outbox = Outbox(world.parts.database)
+        taken = await outbox.take(10)
         assert await world.parts.control.hold("relay", "next", 60)
-        await outbox.remove(ids, "relay", "last")
-        assert await world.rows("select id from outbox") == [{"id": ids[0]}]
+        await outbox.remove(taken, "relay", "last")
+        assert await world.rows("select id from outbox") == [{"id": one.id} for one in taken]
         assert await world.rows("select * from counts") == []
         for _ in range(2):  # an answer that was lost: the same is removed again
-            await outbox.remove(ids, "relay", "next")
+            await outbox.remove(taken, "relay", "next")
             assert await world.rows("select id from outbox") == []
             assert [row["count"] for row in await world.rows("select count from counts")] == [1]
 

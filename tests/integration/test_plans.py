@@ -177,8 +177,9 @@ async def one_uid(world: World) -> list[Any]:
 async def test_what_is_published_is_removed_and_counted_by_id(world: World) -> None:
     await world.rows("insert into leaders values ('relay', 'test', gateway_now() + interval '1 hour') returning name")
     ids = [row["id"] for row in await world.rows("select id from outbox limit 50")]
-    plan = await explain(world, "outbox", "remove", ids, "relay", "test")
-    check(plan, "outbox", "messages")
+    plan = await explain(world, "outbox", "remove", ids, "relay", "test", ["service"] * len(ids))
+    check(plan, "outbox")
+    assert not list(scans(plan, "messages"))
     assert [node["Actual Rows"] for node in nodes(plan) if node.get("Operation") == "Delete"] == [50]
 
 

@@ -19,7 +19,7 @@ from gateway.domain.events import ConsentEvent, DeadLetterEvent, InboundEvent, S
 from gateway.domain.outcome import Accepted, Unknown
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.flow.leading import Leading
-from gateway.flow.relay import Relay, Topics
+from gateway.flow.relay import OutboxRow, Relay, Topics
 from gateway.store.outbox import Outbox
 from tests.integration.hands import Hands, receipt_of
 from tests.integration.world import World, open_world, raw_record, running
@@ -256,7 +256,7 @@ async def test_a_crash_between_the_acknowledgement_and_the_removal_tells_it_twic
         await world.publish(message_id="a")
 
         class Dies(Outbox):
-            async def remove(self, ids: Sequence[int], name: str, holder: str) -> None:
+            async def remove(self, rows: Sequence[OutboxRow], name: str, holder: str) -> None:
                 raise asyncio.CancelledError
 
         recorder = Recorder()
