@@ -69,6 +69,8 @@ create table audit_anchors (
   primary key (tenant, sequence)
 );
 
+-- Before its records are read: one that a process of the version before commits in between would be dropped with the table.
+lock table audit in access exclusive mode;
 insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor,
                              subject_id)
 select at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor, subject_id
