@@ -39,6 +39,7 @@ from gateway.flow.evidence import Evidence
 from gateway.flow.intake import Intake, Kind, Source
 from gateway.flow.leading import Leading
 from gateway.flow.letters import Letters
+from gateway.flow.level import Level
 from gateway.flow.operate import Operate
 from gateway.flow.pacing import Pacing
 from gateway.flow.publishers import PublisherCheck
@@ -154,17 +155,24 @@ class Parts:
 
     def intake(self, source: Source[Kind], dispatch: Dispatch | None) -> Intake[Kind]:
         """Records to messages."""
-        limits = self.settings.intake
         return Intake(
             source,
-            Admission(self.database, self.hasher.person_key, self.name),
+            self._admission,
             self.accepter(self._allow_list),
+            self._level,
             self.metrics,
-            batch=limits.batch,
-            high=limits.waiting_high,
-            low=limits.waiting_low,
+            batch=self.settings.intake.batch,
             accepted=dispatch.wake if dispatch is not None else None,
         )
+
+    @cached_property
+    def _admission(self) -> Admission:
+        return Admission(self.database, self.hasher.person_key, self.name)
+
+    @cached_property
+    def _level(self) -> Level:
+        limits = self.settings.intake
+        return Level(self._admission, self.metrics, high=limits.waiting_high, low=limits.waiting_low)
 
     def accepter(self, allow_list: Collection[bytes] | None) -> Accepter:
         """What reads a record and decides."""

@@ -13,10 +13,10 @@ from uuid import UUID
 from gateway.domain.consent import Consent
 from gateway.domain.errors import BadEvent, GatewayError, NotAllowed, StoreRefused
 from gateway.domain.ids import new_uids
-from gateway.domain.pauses import Pause
 from gateway.flow.accept import Accepter, NewMessage, Read
 from gateway.flow.burial import DeadLetter
 from gateway.flow.fuse import clock
+from gateway.flow.level import Level
 from gateway.flow.records import Record
 from gateway.flow.turns import in_turns
 from gateway.telemetry import Metrics, get_logger
@@ -78,14 +78,6 @@ class Admission(Protocol):
         """
         ...
 
-    async def pauses(self) -> frozenset[Pause]:
-        """What operators hold."""
-        ...
-
-    async def waiting(self, most: int) -> int:
-        """How many messages could be sent now and are not; counting stops at ``most``."""
-        ...
-
 
 @dataclass(slots=True)
 class _Sorted:
@@ -94,39 +86,33 @@ class _Sorted:
 
 
 class Intake(Generic[Kind]):
-    """The chapter. ``high`` and ``low`` are messages waiting at which reading stops and goes on: dispatch sets the pace."""
+    """The chapter, for one topic; ``level`` is shared by all that a process reads."""
 
     def __init__(
         self,
         source: Source[Kind],
         admission: Admission,
         accepter: Accepter,
+        level: Level,
         metrics: Metrics,
         *,
         batch: int = 500,
-        high: int = 50_000,
-        low: int = 40_000,
         accepted: asyncio.Event | None = None,
     ) -> None:
         self._source = source
         self._admission = admission
         self._accepter = accepter
+        self._level = level
         self._metrics = metrics
         self._batch = batch
-        self._high = high
-        self._low = low
         self._accepted = accepted
         self._paused = False
-        self._pauses: frozenset[Pause] = frozenset()
         self._stopping = False
 
     async def run(self) -> None:
         """Take batches in until :meth:`stop`."""
-        looked = 0.0
         while not self._stopping:
-            if clock() - looked >= 1:
-                looked = clock()
-                await self._mind_the_level()
+            await self._mind_the_level()
             try:
                 batch = await self._source.next_batch(0.5, self._batch)
             except GatewayError as fault:
@@ -155,18 +141,10 @@ class Intake(Generic[Kind]):
         self._metrics.stage_seconds.labels(stage="intake_batch").observe(clock() - began)
 
     async def _mind_the_level(self) -> None:
-        try:
-            self._pauses = await self._admission.pauses()
-            waiting = await self._admission.waiting(self._high)
-        except GatewayError:
-            return
-        if not self._paused and waiting >= self._high:
-            self._paused = True
-            self._source.pause()
-        elif self._paused and waiting <= self._low:
-            self._paused = False
-            self._source.resume()
-        self._metrics.intake_paused.set(self._paused)
+        await self._level.look()
+        if self._level.full is not self._paused:
+            self._paused = self._level.full
+            (self._source.pause if self._paused else self._source.resume)()
 
     async def admit(self, topic: str, partition: int, records: Sequence[Record]) -> int:
         """Make a batch durable; a batch that PostgreSQL refuses is halved until the one record that it refuses stands alone."""
@@ -187,7 +165,7 @@ class Intake(Generic[Kind]):
         consents = await self._admission.consents_of(sorted(subjects))
         origin = {read.uid: (record, read) for record, read in sorted_out.reads}
         messages = [
-            self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now, self._pauses)
+            self._accepter.accept(read, consents.get(read.subject_id or b"", ()), now, self._level.pauses)
             async for _, read in in_turns(sorted_out.reads)
         ]
         dead = [

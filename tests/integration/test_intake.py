@@ -19,6 +19,7 @@ from gateway.domain.personal import PhoneNumber
 from gateway.flow.accept import Accepter
 from gateway.flow.burial import open_letter
 from gateway.flow.intake import Admitted, Intake
+from gateway.flow.level import Level
 from gateway.store.intake import Admission
 from gateway.store.letters import DeadLetters
 from tests.integration.hands import Hands, told
@@ -198,7 +199,7 @@ async def test_a_crash_between_the_two_halves_of_a_batch_loses_no_dead_letter(da
         batch = [world.record(message_id="a", body="Something else."), world.record(message_id="b")]
         dying = Dies(world.parts.database, world.parts.hasher.person_key, "dies")
         with pytest.raises(asyncio.CancelledError):
-            await Intake(None, dying, world.accepter(), world.parts.metrics).admit(TOPIC, 0, batch)  # type: ignore[arg-type] # no source: records are handed over
+            await Intake(None, dying, world.accepter(), world.level(), world.parts.metrics).admit(TOPIC, 0, batch)  # type: ignore[arg-type] # no source: records are handed over
         assert await dead(world) == {}
         await admit(world, *batch)
         assert list((await dead(world)).values()) == ["id_reused"]
@@ -347,7 +348,7 @@ async def test_a_stop_between_reading_consent_and_the_insert_is_seen_by_the_clai
 
     async with open_world(database_url, tmp_path) as world:
         slow = Slow(world.parts.database, world.parts.hasher.person_key, "slow")
-        intake: Intake[Any] = Intake(None, slow, world.accepter(), world.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
+        intake: Intake[Any] = Intake(None, slow, world.accepter(), world.level(), world.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
         record = world.record(message_id="a", **offer(opt_in_proof=proof(datetime.now(UTC) - timedelta(hours=1))))
         await intake.admit(TOPIC, 0, [record])
         assert await world.states() == {"a": "accepted"}
@@ -422,7 +423,7 @@ async def test_intake_stops_reading_at_the_high_mark_and_goes_on_below_the_low_o
     async with open_world(database_url, tmp_path) as world:
         source = Scripted()
         accepter: Accepter = world.accepter()
-        intake = Intake(source, world.admission(), accepter, world.parts.metrics, high=5, low=2)
+        intake = Intake(source, world.admission(), accepter, world.level(high=5, low=2), world.parts.metrics)
         running = asyncio.create_task(intake.run())
 
         def batch(count: int) -> Batch:
@@ -441,11 +442,37 @@ async def test_intake_stops_reading_at_the_high_mark_and_goes_on_below_the_low_o
         await asyncio.wait_for(running, 5)
 
 
+async def test_readers_of_several_topics_rest_and_go_on_together_and_ask_once(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        asked, emptier = 0, asyncio.Event()
+
+        class Counting(Admission):
+            async def waiting(self, most: int) -> int:
+                nonlocal asked
+                asked += 1
+                if asked == 1:
+                    return most
+                await emptier.wait()
+                return 0
+
+        level = Level(Counting(world.parts.database, world.parts.hasher.person_key, "counting"), world.parts.metrics)
+        sources = [Scripted() for _ in range(3)]
+        intakes = [Intake(one, world.admission(), world.accepter(), level, world.parts.metrics) for one in sources]
+        running = [asyncio.create_task(intake.run()) for intake in intakes]
+        await until(lambda: all(source.paused for source in sources))
+        assert asked < len(sources)  # once, or a second later once more
+        emptier.set()
+        await until(lambda: not any(source.paused for source in sources))
+        for intake in intakes:
+            intake.stop()
+        await asyncio.wait_for(asyncio.gather(*running), 5)
+
+
 async def test_what_is_paused_is_told_so_and_waits(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         await world.parts.control.pause("programme", "clinic", "visits", "test", "")
         source = Scripted()
-        intake = Intake(source, world.admission(), world.accepter(), world.parts.metrics)
+        intake = Intake(source, world.admission(), world.accepter(), world.level(), world.parts.metrics)
         source.batches.put_nowait(batch_of(world.record(message_id="held")))
         running = asyncio.create_task(intake.run())
         await until(lambda: source.durable_batches)
@@ -469,7 +496,7 @@ async def test_a_batch_that_could_not_be_stored_is_read_again(database_url: str,
     async with open_world(database_url, tmp_path) as world:
         source = Scripted()
         away = Away(world.parts.database, world.parts.hasher.person_key, "away")
-        intake = Intake(source, away, world.accepter(), world.parts.metrics)
+        intake = Intake(source, away, world.accepter(), world.level(), world.parts.metrics)
         running = asyncio.create_task(intake.run())
         source.batches.put_nowait(batch_of(world.record(message_id="a"), raw_record(1, b"{")))
         await until(lambda: source.returned)

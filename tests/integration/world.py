@@ -22,6 +22,7 @@ from gateway.domain.reports import InboundText, ListedText, OptOutType, Text
 from gateway.flow.accept import Accepter
 from gateway.flow.dispatch import Dispatch
 from gateway.flow.intake import Intake
+from gateway.flow.level import Level
 from gateway.settings import Settings, load
 from gateway.store.intake import Admission
 from tests.support import until
@@ -129,8 +130,11 @@ class World:
     def admission(self) -> Admission:
         return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name)
 
+    def level(self, **marks: int) -> Level:
+        return Level(self.admission(), self.parts.metrics, **marks)
+
     def intake(self, allow_list: Any = None) -> Intake[Any]:
-        return Intake(None, self.admission(), self.accepter(allow_list), self.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
+        return Intake(None, self.admission(), self.accepter(allow_list), self.level(), self.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
 
     def record(self, **fields: Any) -> Record:
         event = {
