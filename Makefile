@@ -17,7 +17,7 @@ help:  ## show this
 setup: .venv/.project  ## make .venv and install into it what requirements/dev.txt pins (does nothing when that is done)
 	@:
 
-demo: setup  ## two tenants, 500 messages, STOP and a troubled carrier, live; the summary is checked
+demo: setup  ## two tenants, two providers, 700 messages, STOP and a troubled carrier, live; the summary is checked
 	@$(RUN) -m gateway demo $(ARGS)
 
 run: setup  ## stay up with embedded PostgreSQL, broker and carrier simulator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.postgres import EmbeddedPostgres
 from tests.canary import CANARY_BODY, CANARY_NUMBER
 from tests.kafka.server import KafkaServer
+from tests.specification_checks import SpecificationChecks
 from tests.support import run_apart
 
 # How long an example takes says nothing of a rule on a machine that does other things as well, nor how long it took to make one.
@@ -29,6 +31,11 @@ _numbers = count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", action="store_true", help="Run the tests that use a broker, on Apache Kafka, and no others.")
+    SpecificationChecks.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SpecificationChecks(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -81,13 +88,15 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 @pytest.fixture
 def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """The address of a fresh database with the gateway's schema, for this test alone."""
-    yield from _database(postgres_server, template=migrated_template)
+    with fresh_database(postgres_server, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """The address of a fresh database with nothing in it, for this test alone."""
-    yield from _database(postgres_server, template="template1")
+    with fresh_database(postgres_server, "template1") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +138,9 @@ def canary_body() -> MessageBody:
     return MessageBody(CANARY_BODY)
 
 
-def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+@contextmanager
+def fresh_database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """The address of a copy of a database, for fixtures that live longer than a test."""
     name = f"test_{next(_numbers)}"
     run_apart(_execute(server.url, f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield _url_of(server, name)

@@ -17,10 +17,12 @@ from gateway.app.kafka import topics_wanted
 from gateway.app.offspring import ending_with_parent
 from gateway.app.process import Role
 from gateway.app.running import Running
+from gateway.app.simulated import account_settings, carrier_arguments, simulated_accounts
 from gateway.bus.address import BrokerAddress
 from gateway.bus.topics import apply
 from gateway.domain.errors import GatewayError, SettingsError
-from gateway.domain.policy import Policies, load_policies
+from gateway.domain.policy import Policies
+from gateway.domain.policy_files import load_policies
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.ports import free_port
 from gateway.embedded.postgres import EmbeddedPostgres
@@ -30,9 +32,8 @@ from gateway.telemetry import get_logger
 
 __all__ = ["Embedded"]
 
-# The simulated accounts' names and secrets: as public as this file, and of no use anywhere else.
-_SID: Final = "AC" + "0" * 28
-_TOKEN: Final = "simulated"  # noqa: S105 -- the simulated carrier's, which texts nobody
+# Of the simulated accounts: as public as this file, and of no use anywhere else.
+_SECRET: Final = "simulated"  # noqa: S105 -- the simulated carrier's, which texts nobody
 
 log = get_logger("embedded")
 
@@ -109,6 +110,7 @@ class Embedded:
         asyncio.run(apply(BrokerAddress(servers), topics_wanted(self._settings, self._policies)))
         self.environment["GATEWAY_KAFKA__SERVERS"] = servers
         self.environment["GATEWAY_KAFKA__IDEMPOTENT"] = "false"
+        self.environment["GATEWAY_KAFKA__FETCH_WAIT_SECONDS"] = "0.02"
         self.environment["GATEWAY_KAFKA__SPOOL"] = "false"  # what it holds is gone with it: nothing written there is durable
         # this broker lets the first member wait for others for half of it
         self.environment.setdefault("GATEWAY_KAFKA__SESSION_SECONDS", "2")
@@ -120,13 +122,12 @@ class Embedded:
         log.warning("no provider account is set: texts go to a simulated carrier, and to nobody's phone")
         web_port = settings.web_port or free_port()
         public_url = settings.public_url or f"http://127.0.0.1:{web_port}"
-        aliases = sorted({route.account for route in self._policies.routes()})
-        arguments = ["--port", "0", "--keep", "messages"]
-        accounts = {alias: f"{_SID}{number:04d}" for number, alias in enumerate(aliases, start=1)}
-        for alias, sid in accounts.items():
-            arguments += ["--account", f"{sid}:{_TOKEN}", "--inbound-url", f"{sid}={public_url}/webhooks/twilio/{alias}/inbound"]
+        accounts = simulated_accounts(self._policies)
         self._carrier = subprocess.Popen(
-            [sys.executable, "-m", "gateway.simulator", *arguments],
+            [
+                *(sys.executable, "-m", "gateway.simulator", "--port", "0", "--keep", "messages"),
+                *carrier_arguments(accounts, public_url, _SECRET),
+            ],
             stdout=subprocess.PIPE,
             process_group=0,  # Ctrl-C in a terminal is for the gateway, which ends its carrier last
             preexec_fn=ending_with_parent(),  # noqa: PLW1509 -- this parent has no threads
@@ -137,11 +138,10 @@ class Embedded:
         if not line.startswith("listening on "):
             raise GatewayError("the simulated carrier did not start")
         address = line.removeprefix("listening on ").strip()
-        for alias, sid in accounts.items():
-            prefix = f"GATEWAY_ACCOUNTS__{alias.upper()}__"
-            self.environment |= {f"{prefix}ACCOUNT_SID": sid, f"{prefix}AUTH_TOKEN": _TOKEN, f"{prefix}API_BASE": address}
+        self.environment |= account_settings(accounts, address, _SECRET)
         self.environment |= {"GATEWAY_PUBLIC_URL": public_url, "GATEWAY_WEB_PORT": str(web_port)}
         self.addresses["carrier"] = address
+        self.addresses["simulated"] = ", ".join(f"{one.alias} ({one.provider})" for one in accounts)
 
     def tell(self) -> None:
         """Let commands on this machine find what is embedded."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 
+from gateway.app.topic_limits import topic_limits
 from gateway.bus.address import BrokerAddress
 from gateway.bus.exclusive import ExclusivePublisher
 from gateway.bus.producer import EventPublisher
 from gateway.bus.topics import TopicSpec
 from gateway.domain.errors import SettingsError
 from gateway.domain.policy import Policies
+from gateway.domain.topic_limits import TopicLimit
 from gateway.settings import Settings
 
 __all__ = [
     "broker_address",
     "event_publisher",
     "input_topics",
+    "kept_limits",
     "publishing",
     "relay_publisher",
     "spool_topic",
@@ -25,6 +29,8 @@ __all__ = [
 ]
 
 _DAY_MS: Final = 24 * 3600 * 1000
+_AHEAD_MS: Final = 3600 * 1000  # Kafka's own default from 4.0 on (KIP-1030); before that a timestamp could lie ahead without end
+_SLACK_MS: Final = 3600 * 1000  # for the broker's intervals: six minutes by Kafka's defaults
 
 
 def broker_address(settings: Settings) -> BrokerAddress:
@@ -78,22 +84,60 @@ def input_topics(settings: Settings, policies: Policies) -> tuple[str, ...]:
     return (names.outbound, *(topic for topic in policies.topics() if topic != names.outbound))
 
 
-def topics_wanted(settings: Settings, policies: Policies, *, partitions: int = 6) -> list[TopicSpec]:
-    """The topics as they should be. A record of an input topic must be gone before its message id is forgotten."""
+def topics_wanted(settings: Settings, policies: Policies, *, partitions: int = 6, idle: Iterable[str] = ()) -> list[TopicSpec]:
+    """The topics as they should be. A record of an input topic must be gone before its message id is forgotten, and any before the
+    strictest policy's deadline. ``idle``: those of tenants that are not enabled which there are.
+    """
     names = settings.kafka.topics
+    inputs = input_topics(settings, policies)
+    limits = topic_limits(names, inputs, policies)
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
     month = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
+    expiring = (*inputs, *idle, names.status, names.inbound, names.dead_letter, names.audit)
     spool = [TopicSpec(names.stop_spool, 1, month)] if settings.kafka.spool else []
     return [
-        *(TopicSpec(topic, partitions, week) for topic in input_topics(settings, policies)),
-        TopicSpec(names.status, partitions, week),
-        TopicSpec(names.inbound, partitions, week),
-        TopicSpec(names.consent, partitions, {"cleanup.policy": "compact"}),
-        TopicSpec(names.dead_letter, partitions, week),
+        *(TopicSpec(topic, partitions, _expiring(limits[topic])) for topic in expiring),
+        TopicSpec(names.consent, partitions, _compacted(limits[names.consent])),
         TopicSpec(names.metrics, partitions, week),
-        TopicSpec(names.audit, partitions, week),
         *spool,
     ]
+
+
+def kept_limits(settings: Settings, policies: Policies) -> dict[str, TopicLimit]:
+    """How long each topic may keep what it holds of people."""
+    return topic_limits(settings.kafka.topics, input_topics(settings, policies), policies)
+
+
+def _expiring(limit: TopicLimit) -> dict[str, str]:
+    """Seven days, or what leaves room for the segment, for timestamps that lie ahead, and for the broker to come and look."""
+    kept, segment = 7 * _DAY_MS, _DAY_MS
+    if (allowed := _milliseconds(limit)) is not None:
+        segment = min(segment, allowed // 6)
+        kept = min(kept, allowed - segment - _AHEAD_MS - _SLACK_MS)
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(kept),
+        "segment.ms": str(segment),
+        "message.timestamp.after.max.ms": str(_AHEAD_MS),
+    }
+
+
+def _compacted(limit: TopicLimit) -> dict[str, str]:
+    """What was replaced goes within a day, or sooner; so does what marks a key as removed."""
+    day = _DAY_MS
+    if (allowed := _milliseconds(limit)) is not None:
+        day = min(day, allowed // 8)
+    return {
+        "cleanup.policy": "compact",
+        "segment.ms": str(day),
+        "max.compaction.lag.ms": str(day),
+        "delete.retention.ms": str(day),
+        "message.timestamp.after.max.ms": str(_AHEAD_MS),
+    }
+
+
+def _milliseconds(limit: TopicLimit) -> int | None:
+    return None if limit.longest is None else limit.longest // timedelta(milliseconds=1)
 
 
 def spool_topic(settings: Settings) -> str | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from gateway.app.kafka import broker_address, input_topics, spool_topic, topics_wanted
+from gateway.app.kafka import broker_address, input_topics, kept_limits, spool_topic, topics_wanted
 from gateway.app.process import Role
+from gateway.app.providers import account_notes, check_accounts
+from gateway.app.topic_limits import idle_topics, longer_than_allowed
+from gateway.bus.keeping import BrokerTimes, broker_times, kept_by
 from gateway.bus.topics import TopicFacts, describe
 from gateway.domain.errors import BrokerUnavailable, GatewayError
-from gateway.domain.policy import Policies, load_policies
+from gateway.domain.policy import Policies
+from gateway.domain.policy_files import load_policies
 from gateway.settings import Settings
 from gateway.store.migrate import pending
 
@@ -25,21 +30,24 @@ class NotReady(GatewayError):
 async def check_servers(settings: Settings, role: Role) -> list[str]:
     """Refuse a database without this version's schema, missing topics, and an input topic that outlives its message ids.
 
-    Returns what an operator should know but may live with. Raises NotReady, StoreUnavailable, BrokerUnavailable.
+    The policies come first: what is wrong in them is told without asking a server. Returns what an operator should know but may live
+    with. Raises PolicyError, NotReady, StoreUnavailable, BrokerUnavailable.
     """
+    policies = load_policies(settings.policies_directory)
     if settings.database_url is not None:
         missing = await pending(settings.database_url.get_secret_value())
         if missing:
             raise NotReady(f"the database lacks {', '.join(missing)}: run `gateway migrate`")
     if role == "web" and spool_topic(settings) is not None:
         try:
-            return await _check_topics(settings, load_policies(settings.policies_directory))
+            return await _check_topics(settings, policies)
         except BrokerUnavailable as fault:  # it takes webhooks all the same
             return [f"a STOP could not be spooled now: {fault}"]
     if role not in ("all", "worker", "relay"):
         return []
-    policies = load_policies(settings.policies_directory)
-    warnings = [] if role == "relay" else _unbound(policies, settings.kafka.topics.outbound)
+    left_out = check_accounts(settings, policies) if settings.accounts else []  # what is embedded has none yet
+    notes = [*account_notes(settings), *_unbound(policies, settings.kafka.topics.outbound), *left_out]
+    warnings = [] if role == "relay" else notes
     if settings.kafka.servers is None:
         return [*warnings, "the embedded broker keeps no record past its end and does not enforce retention: it is not checked"]
     return [*warnings, *await _check_topics(settings, policies)]
@@ -56,12 +64,13 @@ def _unbound(policies: Policies, shared: str) -> list[str]:
 
 async def _check_topics(settings: Settings, policies: Policies) -> list[str]:
     names = [spec.name for spec in topics_wanted(settings, policies)]
-    there = await describe(broker_address(settings), names)
+    there = await describe(broker_address(settings), [*names, *idle_topics(settings.kafka.topics, policies)])
     absent = [name for name in names if name not in there]
     if absent:
         raise NotReady(f"Kafka has no topic {', '.join(absent)}: run `gateway topics apply`")
     for topic in input_topics(settings, policies):
         _check_retention(there[topic], settings.message_id_window_days)
+    await _check_limits(settings, policies, there)
     spool = there.get(settings.kafka.topics.stop_spool)
     if spool is not None and spool.partitions != 1:
         raise NotReady(
@@ -81,6 +90,15 @@ def _check_retention(topic: TopicFacts, window: int) -> None:
             f"the topic {topic.name} keeps records {kept}, longer than message ids are remembered"
             f" (message_id_window_days, {window}): a record read again could be sent twice; run `gateway topics apply`"
         )
+
+
+async def _check_limits(settings: Settings, policies: Policies, there: Mapping[str, TopicFacts]) -> None:
+    """Refuse a topic that keeps longer than a policy allows; the embedded broker ends nothing, and is told of elsewhere."""
+    expiring = {name: facts for name, facts in there.items() if facts.expires}
+    times = await broker_times(broker_address(settings)) if expiring else BrokerTimes()
+    kept = {name: kept_by(facts, times) for name, facts in expiring.items()}
+    if fault := longer_than_allowed(kept_limits(settings, policies), kept, settings.policies_directory):
+        raise NotReady(f"{fault}: run `gateway topics apply`")
 
 
 def _at_risk(facts: TopicFacts) -> str:

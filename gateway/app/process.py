@@ -11,8 +11,10 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal
 
+from gateway.app.accounts import Closers, accounts_of
 from gateway.app.kafka import broker_address, event_publisher, input_topics, relay_publisher
 from gateway.app.lag import Lag
+from gateway.app.retention import retention_sweeps
 from gateway.app.wiring import Parts, open_parts
 from gateway.bus.consumer import RecordSource
 from gateway.bus.records import Gap
@@ -29,7 +31,7 @@ from gateway.web.bodies import Limits as WebLimits
 from gateway.web.grants import Bearers
 from gateway.web.health import AdminApp, Check
 from gateway.web.hooks import Replies as HookReplies
-from gateway.web.hooks import WebhookAccount, Webhooks
+from gateway.web.hooks import Webhooks
 from gateway.web.public import PublicApp
 from gateway.web.room import Room
 from gateway.web.server import WebServer
@@ -51,11 +53,15 @@ class _Process:
         self._role = role
         self._tasks: list[asyncio.Task[None]] = []
         self._ends: list[Callable[[], Awaitable[object]]] = []
-        self._checks = [Check("postgresql", parts.control.ready)]
+        self._keys = parts.key_watch()
+        self._checks = [Check("postgresql", parts.control.ready), Check("keys", self._keys.check)]
+        # A web takes people's texts all the same: a STOP must not be turned away because nothing is sent.
+        self._checks.append(Check("database", parts.lineage.check, vital=not self._has("web")))
         self._ports: dict[str, int] = {}
         self._fuse = Fuse(parts.settings.dispatch.fuse_seconds)
         self._catch_up = parts.catch_up()
         self._stopping = False
+        self._names = ["relay", "spool"]  # that it may hold alone
 
     def _has(self, role: Role) -> bool:
         return self._role in ("all", role)
@@ -65,6 +71,10 @@ class _Process:
         self._fuse.start()
         dispatch = self._parts.dispatch(self._catch_up) if self._has("worker") else None
         receipts = self._parts.receipts()
+        self._run("keys", self._keys.run())
+        self._ends.append(_calling(self._keys.stop))
+        self._run("lineage", self._parts.lineage.run())
+        self._ends.append(_calling(self._parts.lineage.stop))
         if self._has("web"):
             await self._start_web(receipts)
         if self._has("worker") or self._has("web"):
@@ -97,7 +107,15 @@ class _Process:
             self._run("chain", chain.run())
             self._ends.append(_calling(chain.stop))
         if self._has("sweep"):
-            for name, sweep in (("sweep", self._parts.sweep()), ("inquiries", self._parts.inquiries(self._catch_up))):
+            sweeps = {
+                "sweep": self._parts.sweep(),
+                "inquiries": self._parts.inquiries(self._catch_up),
+                **self._parts.propagation(),
+                **self._parts.upkeep(),
+                **retention_sweeps(self._parts),
+            }
+            self._names += sweeps
+            for name, sweep in sweeps.items():
                 self._run(name, sweep.run())
                 self._ends.append(_calling(sweep.stop))
         await self._start_admin()
@@ -125,6 +143,7 @@ class _Process:
             kafka.group if shared else f"{kafka.group}.{topic}",
             on_gap=on_gap,
             session_timeout=kafka.session_seconds,
+            fetch_wait=kafka.fetch_wait_seconds,
         )
         await source.start()
         self._checks.append(Check("kafka" if shared else f"kafka {topic}", source.check))
@@ -160,13 +179,11 @@ class _Process:
         limits = WebLimits(body=settings.web_body_limit)
         webhooks = Webhooks(
             public_url=settings.public_url or "",
-            accounts={
-                alias: WebhookAccount(provider, settings.accounts[alias].account_sid)
-                for alias, provider in parts.providers.items()
-            },
+            accounts=parts.providers,
             tokens=AttemptTokens(parts.ring.token_key()),
             receipts=receipts,
             replies=replies,
+            opt_outs=parts.learning(),
             metrics=parts.metrics,
             room=room,
             limits=limits,
@@ -175,7 +192,9 @@ class _Process:
         api = Api(
             stops=requests,
             stories=parts.operate,
+            closings=accounts_of(parts),
             bearers=Bearers(parts.control, token_hash),
+            closers=Bearers(Closers(parts.control), token_hash),
             normalise=normal_form,
             metrics=parts.metrics,
             room=room,
@@ -227,7 +246,7 @@ class _Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name in ("relay", "sweep", "inquiries", "spool"):
+        for name in self._names:
             with contextlib.suppress(GatewayError):
                 await self._parts.control.release(name, self._parts.name)
         self._fuse.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from gateway.app.kafka import event_publisher, spool_topic
-from gateway.crypto.keyring import KeyRing
+from gateway.app.keys import open_ring
 from gateway.crypto.sealing import Sealer
 from gateway.crypto.subjects import Subjects
 from gateway.domain.consent import Scope
@@ -25,11 +25,11 @@ async def spool_opt_out(settings: Settings, tenant: str | None, number: PhoneNum
     topic = spool_topic(settings)
     if topic is None:
         raise StoreUnavailable("PostgreSQL cannot be reached, and there is no spool: nothing was written")
-    ring = KeyRing(settings.key_ring)
-    subject_id = Subjects(ring.subject_key(), ring.message_id_key()).subject_id(number)
-    publisher = event_publisher(settings)
-    try:
-        writer = Spooling(publisher, topic, ring.fingerprint(), Vault(Sealer(ring)), Metrics(CollectorRegistry()))
-        await writer.asked(consent_key(subject_id, tenant, scope, name), "cli", actor)
-    finally:
-        await publisher.stop()
+    with open_ring(settings, make_own=False) as ring:
+        subject_id = Subjects(ring.subject_key(), ring.message_id_key()).subject_id(number)
+        publisher = event_publisher(settings)
+        try:
+            writer = Spooling(publisher, topic, ring.fingerprint(), Vault(Sealer(ring)), Metrics(CollectorRegistry()))
+            await writer.asked(consent_key(subject_id, tenant, scope, name), "cli", actor)
+        finally:
+            await publisher.stop()

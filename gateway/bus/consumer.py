@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.bus.address import BrokerAddress
-from gateway.bus.reading import SessionBroken
+from gateway.bus.reading import Doubtful, SessionBroken
 from gateway.bus.records import Batch, Gap
 from gateway.bus.session import Session
 from gateway.domain.errors import BrokerUnavailable
@@ -19,7 +19,7 @@ __all__ = ["RecordSource"]
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS: Final = 0.05  # how long an empty partition is waited on before the others are looked at again
+IDLE_SECONDS: Final = 0.05  # how long records are waited for before each partition is looked at again
 RETRY_SECONDS: Final = 0.25
 PARTING_SECONDS: Final = 1.0  # for a session that is broken anyway
 SILENCE_SECONDS: Final = 60.0
@@ -46,20 +46,25 @@ class RecordSource:
         on_gap: Callable[[Gap], Awaitable[None]],
         session_timeout: float = 10.0,
         commit_seconds: float = 0.1,
+        fetch_wait: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``session_timeout``: seconds after which a member that was killed loses its partitions. ``commit_seconds``: least time between commits."""
+        """``session_timeout``: seconds after which a member that was killed loses its partitions. ``commit_seconds``: least time between commits.
+        ``fetch_wait``: seconds that a broker may hold a fetch until there are records.
+        """
         self._address = address
         self._topic = topic
         self._group = group
         self._tell_gap = on_gap
         self._session_timeout = session_timeout
         self._commit_seconds = commit_seconds
+        self._fetch_wait = fetch_wait
         self._monotonic = monotonic
         self._session: Session | None = None
         self._paused = False
         self._stopped = asyncio.Event()
         self._last_partition = -1
+        self._careful = 0  # for how many looks an empty partition is waited on by itself
         self._heard: int | None = NEVER_HEARD
         self._heard_at = monotonic()
         self.lost = 0
@@ -173,7 +178,14 @@ class RecordSource:
             await self._wait(session, left)
             return None
         self._last_partition = turns[0]
-        return await session.take(turns[0], max_records, min(left, IDLE_SECONDS))
+        if self._careful > 0:
+            self._careful -= 1
+            return await session.take(turns[0], max_records, min(left, IDLE_SECONDS))
+        try:
+            return await session.take_any(max_records, min(left, IDLE_SECONDS))
+        except Doubtful:
+            self._careful = 2 * len(turns)
+            return None
 
     async def _wait(self, session: Session, seconds: float) -> None:
         if seconds > 0:
@@ -196,6 +208,7 @@ class RecordSource:
             on_gap=self._count_gap,
             session_timeout=self._session_timeout,
             commit_seconds=self._commit_seconds,
+            fetch_wait=self._fetch_wait,
             paused=self._paused,
         )
         await session.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Raw = ConsumerRecord[bytes | None, bytes | None]
 
-__all__ = ["PartitionReader", "SessionBroken"]
+__all__ = ["Doubtful", "PartitionReader", "SessionBroken"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ REREADS: Final = 3  # damage on the way is gone after one; then it is in the top
 
 class SessionBroken(Exception):
     """The client cannot go on: a new session is needed. The text names the kind of error alone."""
+
+
+class Doubtful(Exception):  # it is no error: it says how to go on
+    """Something is the matter with one of several partitions, and nobody can say with which."""
 
 
 class PartitionReader:
@@ -100,7 +104,37 @@ class PartitionReader:
             self._suspects.pop(partition, None)
         elif position == progress.expected:
             return None
-        return [Record(one.offset, one.key, one.value, one.headers, one.timestamp) for one in found], position
+        return _records(found), position
+
+    async def read_any(
+        self, expected: Mapping[int, int], max_records: int, wait_seconds: float, *, ours: Callable[[], bool]
+    ) -> tuple[int, list[Record], int] | None:
+        """Records of the first of these partitions that any come to: which it is, the records, and the position after them.
+
+        None when nothing came in time. ``expected`` are the partitions' positions. One record is waited for, and no more taken with it than
+        are of its partition, so that another one's fault throws nothing away. A fault is not dealt with here: :class:`Doubtful` says
+        that each partition must be read by itself for a while.
+        """
+        if self._suspects:
+            raise Doubtful
+        try:
+            found = await self._consumer.getmany(
+                *(TopicPartition(self._topic, one) for one in expected), timeout_ms=round(wait_seconds * 1000), max_records=1
+            )
+        except Exception:  # noqa: BLE001  # whatever it is, and whoever's: it comes again when its partition is read by itself
+            raise Doubtful from None
+        for where, (first,) in found.items():
+            if not ours() or first.offset < expected[where.partition]:
+                continue  # read again from the position that is expected
+            taken = [first]
+            try:
+                if max_records > 1:
+                    taken += await self._take(where, max_records - 1, 0, one_by_one=False)
+                position = await self._consumer.position(where)
+            except Exception:  # noqa: BLE001  # the same: what it swallowed is read again
+                taken, position = [first], first.offset + 1
+            return (where.partition, _records(taken), position) if ours() else None
+        return None
 
     async def _take(self, where: TopicPartition, max_records: int, wait_ms: int, *, one_by_one: bool) -> list[Raw]:
         """What is there; ``one_by_one`` up to the first record that cannot be read: the good ones before it come out."""
@@ -150,3 +184,7 @@ class PartitionReader:
         if ours():
             progress.restart(begin)
             self._consumer.seek(where, begin)
+
+
+def _records(raw: Sequence[Raw]) -> list[Record]:
+    return [Record(one.offset, one.key, one.value, one.headers, one.timestamp) for one in raw]

@@ -36,6 +36,7 @@ class Session(ConsumerRebalanceListener):
         on_gap: Callable[[Gap], Awaitable[None]],
         session_timeout: float,
         commit_seconds: float,
+        fetch_wait: float,
         paused: bool,
     ) -> None:
         self.open: dict[int, Progress] = {}
@@ -65,6 +66,7 @@ class Session(ConsumerRebalanceListener):
             session_timeout_ms=milliseconds,
             heartbeat_interval_ms=milliseconds // 3,
             request_timeout_ms=milliseconds + 10_000,  # a join may take the group a whole session time
+            fetch_max_wait_ms=round(fetch_wait * 1000),
             metadata_max_age_ms=60_000,  # how soon new partitions of the topic are seen
         )
         self._reader = PartitionReader(self._consumer, topic, on_gap)
@@ -174,6 +176,22 @@ class Session(ConsumerRebalanceListener):
             progress.skipped(position)
             return None
         ticket = progress.took(position)
+        return Batch(self._topic, partition, records, records[0].offset, position, assignment, ticket)
+
+    async def take_any(self, max_records: int, wait_seconds: float) -> Batch | None:
+        """The next records of the partition that any come to first, None when none came in time. Doubtful when each must be read by itself."""
+        assignment = self._assignment
+        open_now = dict(self.open)
+        found = await self._reader.read_any(
+            {one: progress.expected for one, progress in open_now.items()},
+            max_records,
+            wait_seconds,
+            ours=lambda: assignment == self._assignment and not self._rebalancing,
+        )
+        if found is None:
+            return None
+        partition, records, position = found
+        ticket = open_now[partition].took(position)
         return Batch(self._topic, partition, records, records[0].offset, position, assignment, ticket)
 
     def heard(self) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,12 +16,13 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from gateway.bus.address import BrokerAddress, client_options
 from gateway.domain.errors import BrokerUnavailable
 
-__all__ = ["TopicChange", "TopicFacts", "TopicSpec", "apply", "describe"]
+__all__ = ["TopicChange", "TopicFacts", "TopicSpec", "admin_of", "apply", "describe"]
 
 TOPIC_EXISTS: Final = 36
 SET_ON_TOPIC: Final = frozenset({1})  # DYNAMIC_TOPIC_CONFIG, KIP-226
 FOREVER: Final = -1
 WEEK_MS: Final = 7 * 24 * 3600 * 1000
+_SEEN_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class TopicFacts:
         return None if kept is None else kept + int(self.config.get("segment.ms", str(WEEK_MS)))
 
     @property
+    def expires(self) -> bool:
+        """Whether the broker ends records at all: the embedded one does not, and is told by what else it does not tell."""
+        return "segment.bytes" in self.config
+
+    @property
     def min_insync_replicas(self) -> int:
         """How many replicas hold a record before it is acknowledged."""
         return int(self.config.get("min.insync.replicas", "1"))
@@ -77,14 +85,24 @@ async def apply(address: BrokerAddress, wanted: Sequence[TopicSpec]) -> list[Top
     The number of partitions of a topic that exists is never changed: every person's events would move to another partition and lose
     their order. Settings that were made on a topic and that ``wanted`` does not name stay.
     """
-    async with _admin(address) as admin:
+    async with admin_of(address) as admin:
         there = await _facts(admin, [spec.name for spec in wanted])
-        return [await _apply_one(admin, spec, there.get(spec.name)) for spec in wanted]
+        changes = [await _apply_one(admin, spec, there.get(spec.name)) for spec in wanted]
+        await _seen(admin, {change.topic for change in changes if change.what == "created"})
+        return changes
+
+
+async def _seen(admin: AIOKafkaAdminClient, made: set[str]) -> None:
+    """Until the broker that is asked tells of what was made: Apache Kafka's controller answers before its brokers have heard of it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SEEN_SECONDS):
+            while made - {topic["topic"] for topic in await admin.describe_topics()}:  # noqa: ASYNC110 -- the state is the broker's
+                await asyncio.sleep(0.05)
 
 
 async def describe(address: BrokerAddress, names: Sequence[str]) -> dict[str, TopicFacts]:
     """The topics of these names that exist. BrokerUnavailable."""
-    async with _admin(address) as admin:
+    async with admin_of(address) as admin:
         return await _facts(admin, names)
 
 
@@ -151,7 +169,8 @@ async def _facts(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, 
 
 
 @asynccontextmanager
-async def _admin(address: BrokerAddress) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_of(address: BrokerAddress) -> AsyncIterator[AIOKafkaAdminClient]:
+    """What asks about topics and brokers. BrokerUnavailable, also for what goes wrong while it is used."""
     admin = AIOKafkaAdminClient(**client_options(address), request_timeout_ms=10_000)
     try:
         await admin.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["consent"]
 
 SCOPES = ("sender", "programme", "tenant", "all")
+_WHY_NOT: Final = {
+    "proof_from_the_future": "its time lies in the future",
+    "account_closed": "the tenant's customer account is closed",
+    "opted_out_later": "an opt-out stands that may be later",
+}
 
 
 def _reach(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,8 +205,7 @@ def start(
     elif result.granted:
         click.echo("opted in")
     else:
-        why = "its time lies in the future" if result.why == "proof_from_the_future" else "an opt-out stands that may be later"
-        click.echo(f"not opted in: {why}", err=True)
+        click.echo(f"not opted in: {_WHY_NOT[result.why]}", err=True)
     return 0 if result.granted else 1
 
 
@@ -270,3 +274,32 @@ def import_(invocation: Invocation, file: Path, dry_run: bool, rejects: Path | N
     return import_file(
         invocation, file, rejects or file.with_name(f"{file.name}.rejects.csv"), dry_run=dry_run, json_wanted=as_json_
     )
+
+
+@consent.command(
+    cls=Command,
+    examples=[
+        ("what each account was told", "gateway consent propagation"),
+        ("for a check that runs every minute", "gateway consent propagation --older-than 900 --json"),
+    ],
+)
+@no_arguments
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=900.0,
+    metavar="SECONDS",
+    help="Exit code 1 when something has waited longer.",
+)
+@json_option
+@click.pass_obj
+def propagation(invocation: Invocation, older_than: float, as_json_: bool) -> int:
+    """Show what provider accounts were told of opt-outs.
+
+    Of each account, in pairs of a person and a sender: how many words it has confirmed, how many wait and for how long the oldest has, and
+    how many it will never hold, by why. The gateway's own list holds in any case. An account that cannot be told confirms none: what waits
+    there is to have its scheduled texts canceled.
+    """
+    from gateway.cli.consent_propagation import show_propagation
+
+    return show_propagation(invocation, older_than, json_wanted=as_json_)

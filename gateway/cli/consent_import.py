@@ -29,6 +29,7 @@ _FATES: Final[dict[ImportFate, str]] = {
     "opted_in": "opted in",
     "unchanged": "stood so already",
     "kept_out": "stay opted out: an import undoes no opt-out",
+    "account_closed": "are not opted in: the tenant's customer account is closed",
     "kept_in": "stay opted in: said later than the list's opt-out",
 }
 _SHOWN: Final = 10

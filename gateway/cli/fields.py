@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from gateway.domain.personal import LIKE_A_NUMBER
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from gateway.domain.personal import PhoneNumber
 
 __all__ = [
+    "ALIAS",
     "CHAIN",
     "MESSAGE_ID",
     "SLUG",
     "WHY",
     "first_line",
+    "moment",
     "no_arguments",
     "prompted",
     "read_number",
@@ -29,7 +35,6 @@ _HINT: Final = (
     "a telephone number is never taken from an argument, which shells and process lists keep: "
     "leave it out, and give it at the prompt or as the first line of standard input"
 )
-_LIKE_A_NUMBER: Final = re.compile(r"[+(]?\d(?:[\s().\-/]{0,2}\d){6,}\)?")
 
 
 class _Matching(click.ParamType[str]):
@@ -52,13 +57,14 @@ class _Why(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if len(value) > 200 or not value.isprintable():
             self.fail("must be one line of at most 200 characters", param, ctx)
-        if _LIKE_A_NUMBER.search(value):
+        if LIKE_A_NUMBER.search(value):
             self.fail("holds what looks like a telephone number; it is kept in the clear, so leave that out", param, ctx)
         return str(value)
 
 
 _NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 SLUG: Final = _Matching("name", _NAME, "small letters, digits and inner hyphens, at most 64")
+ALIAS: Final = _Matching("alias", r"[a-z](?:_?[a-z0-9-])*_?", "an account's alias, as in the settings")
 CHAIN: Final = _Matching("name", rf"_system|{_NAME}", "a tenant's name, or _system")
 MESSAGE_ID: Final = _Matching("id", r"[!-~]{1,128}", "1 to 128 visible ASCII characters")
 WHY: Final = _Why()
@@ -70,7 +76,7 @@ tenant_option = click.option(
 
 def _refuse(ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> None:
     """The callback of a hidden argument that takes what should not be there, to say why a number must not."""
-    if any(_LIKE_A_NUMBER.fullmatch(value.strip()) for value in values):
+    if any(LIKE_A_NUMBER.fullmatch(value.strip()) for value in values):
         raise click.UsageError(_HINT, ctx)
     if values:
         raise click.UsageError(f"{len(values)} argument(s) too many", ctx)
@@ -81,6 +87,21 @@ def no_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("unwanted", nargs=-1, type=click.UNPROCESSED, expose_value=False, callback=_refuse, metavar="")(
         function
     )
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """What an option says of a time, which must say its offset. Raises UsageError."""
+    from datetime import datetime
+
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise click.UsageError(f"{option} must be a time with its offset, such as 2027-06-30T00:00:00Z")
+    return found
 
 
 def read_number(region: str | None) -> PhoneNumber:

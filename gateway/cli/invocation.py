@@ -59,12 +59,12 @@ class Invocation:
 
     def policies(self) -> Policies:
         """The tenants' policies. Raises SettingsError, PolicyError."""
-        from gateway.domain.policy import load_policies
+        from gateway.domain.policy_files import load_policies
 
         return load_policies(self.settings().policies_directory)
 
-    def with_parts(self, work: Callable[[Parts], Awaitable[T]]) -> T:
-        """Do something with the store and the keys. Raises what ``open_parts`` raises."""
+    def with_parts(self, work: Callable[[Parts], Awaitable[T]], *, with_providers: bool = False) -> T:
+        """Do something with the store and the keys, and the providers if wanted. Raises what ``open_parts`` raises."""
         import asyncio
 
         from gateway.app.wiring import open_parts
@@ -78,7 +78,7 @@ class Invocation:
             )
 
         async def run() -> T:
-            async with open_parts(settings, "cli", with_providers=False) as parts:
+            async with open_parts(settings, "cli", with_providers=with_providers) as parts:
                 return await work(parts)
 
         return asyncio.run(run())

@@ -28,6 +28,7 @@ REASONS: Final = (
     "unknown_tenant",
     "not_allowed",
     "id_reused",
+    "tenant_closed",
 )
 _SPAN: Final = re.compile(r"(\d{1,5})([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -35,7 +35,7 @@ def shown(value: object) -> str:
         return "yes" if value else "no"
     if hasattr(value, "isoformat"):
         return str(value.isoformat(sep=" ", timespec="seconds"))
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple | set | frozenset) else str(value)
+    return ", ".join(map(str, value)) or "-" if isinstance(value, list | tuple | set | frozenset) else str(value)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
@@ -69,9 +69,12 @@ def _console() -> Console:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while it is a terminal and there is more than a little to do; gives what moves it on."""
-    if not sys.stderr.isatty() or total < 50:
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while it is a terminal and there is more than a little to do; gives what moves it on.
+
+    A ``total`` of None is not known: the bar shows that something is done, and how much so far.
+    """
+    if not sys.stderr.isatty() or (total is not None and total < 50):
         yield lambda _: None
         return
     from rich.console import Console

@@ -11,13 +11,12 @@ from gateway.cli.commands import Command
 from gateway.cli.fields import SLUG, WHY
 from gateway.cli.invocation import Invocation, actor, tenant_of
 from gateway.cli.output import as_json, json_option, table
+from gateway.providers.names import PROVIDERS
 
 if TYPE_CHECKING:
     from gateway.app.wiring import Parts
 
 __all__ = ["pause", "pauses", "resume"]
-
-PROVIDERS = ("twilio",)
 
 
 def _what(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ _SECTIONS = {
         "migrate": ("gateway.cli.servers:migrate", "Bring the database to this version's schema."),
         "topics": ("gateway.cli.servers:topics", "Make the Kafka topics, or look at them."),
         "settings": ("gateway.cli.settings:settings", "Show the settings, or write them down."),
-        "policy": ("gateway.cli.policy:policy", "Check the tenants' policies."),
+        "policy": ("gateway.cli.policy:policy", "Check, show and compare the tenants' policies, or ask them for a way out."),
         "schemas": ("gateway.cli.schemas:schemas", "Write the events' schemas, or check what a change breaks."),
     },
     "Messages": {
@@ -36,6 +36,19 @@ _SECTIONS = {
     },
     "Operate": {
         "audit": ("gateway.cli.audit:audit", "Verify the audit's chains, or export them."),
+        "providers": ("gateway.cli.providers:providers", "Show the accounts with providers, or try one."),
+        "keys": ("gateway.cli.keys:keys", "Look the key ring through, wrap it anew, take and put back its backup."),
+        "retention": ("gateway.cli.retention:retention", "Plan, end and verify what may not be kept any longer."),
+        "tenants": (
+            "gateway.cli.tenants:tenants",
+            "Close a tenant's customer account, list those that are closed, open one again.",
+        ),
+        "holds": ("gateway.cli.holds:holds", "Keep what may not be deleted yet: add, list or release legal holds."),
+        "data-map": ("gateway.cli.data_map:data_map", "Show where personal data is, why, how long, and how it dies."),
+        "restore": (
+            "gateway.cli.restore:restore",
+            "Put right a database that was restored or failed over, and let the gateway go on.",
+        ),
         "pause": ("gateway.cli.pauses:pause", "Stop sending: everything, or a part."),
         "resume": ("gateway.cli.pauses:resume", "Let what was paused go on."),
         "pauses": ("gateway.cli.pauses:pauses", "Show what is paused, since when, by whom and why."),

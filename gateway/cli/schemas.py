@@ -1,4 +1,4 @@
-"""``gateway schemas``: the events' JSON Schemas, and what a change of them would break."""
+"""``gateway schemas``: the events' JSON Schemas, the topics as AsyncAPI, and what a change of them would break."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def schemas() -> None:
 @schemas.command(cls=Command, examples=[("after a change of the models", "gateway schemas export")])
 @click.argument("directory", type=_FOLDER, default=Path("schemas"))
 def export(directory: Path) -> int:
-    """Write each event's JSON Schema (2020-12) to DIRECTORY, by default `schemas`."""
+    """Write the events' JSON Schemas and asyncapi.yaml to DIRECTORY, by default `schemas`.
+
+    The schemas are of 2020-12, one for each event; asyncapi.yaml is an AsyncAPI 3.0 document of all topics.
+    """
+    from gateway.app import asyncapi
     from gateway.domain import schemas as made
 
-    for path in made.export(directory):
+    for path in (*made.export(directory), asyncapi.export(directory)):
         click.echo(path)
     return 0
 
@@ -53,11 +57,12 @@ def check(released: Path, current: Path, as_json_: bool) -> int:
     Producers write by a released schema and the gateway reads by today's; of what the gateway writes it is the other way round. Exit
     code 1 when something breaks, or a file in `schemas` is not today's.
     """
+    from gateway.app import asyncapi
     from gateway.domain import schemas as made
 
     releases = sorted(path for path in released.glob("*/") if any(path.glob("*.json"))) or [released]
     breaks = [(release.name, one) for release in releases for one in made.check(release)]
-    stale = made.stale(current) if current.is_dir() else []
+    stale = [*made.stale(current), *asyncapi.stale(current)] if current.is_dir() else []
     if as_json_:
         as_json(
             {

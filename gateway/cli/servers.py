@@ -99,13 +99,16 @@ async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange
     from dataclasses import replace
 
     from gateway.app.kafka import broker_address, topics_wanted
+    from gateway.app.topic_limits import idle_topics
     from gateway.bus.topics import apply as make
     from gateway.bus.topics import describe
-    from gateway.domain.policy import load_policies
+    from gateway.domain.policy_files import load_policies
 
     address = broker_address(settings)
     policies = load_policies(settings.policies_directory)
-    wanted = topics_wanted(settings, policies) if partitions is None else topics_wanted(settings, policies, partitions=partitions)
+    idle = await describe(address, idle_topics(settings.kafka.topics, policies))
+    given = {} if partitions is None else {"partitions": partitions}
+    wanted = topics_wanted(settings, policies, idle=idle, **given)
     if partitions is None:
         there = await describe(address, [spec.name for spec in wanted])
         wanted = [replace(spec, partitions=there[spec.name].partitions) if spec.name in there else spec for spec in wanted]
@@ -115,7 +118,7 @@ async def _apply(settings: Settings, partitions: int | None) -> list[TopicChange
 async def _describe(settings: Settings) -> dict[str, TopicFacts | None]:
     from gateway.app.kafka import broker_address, topics_wanted
     from gateway.bus.topics import describe
-    from gateway.domain.policy import load_policies
+    from gateway.domain.policy_files import load_policies
 
     names = [spec.name for spec in topics_wanted(settings, load_policies(settings.policies_directory))]
     there = await describe(broker_address(settings), names)

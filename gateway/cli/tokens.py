@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RIGHTS", "tokens"]
 
-RIGHTS = ("api", "read-payloads")
+RIGHTS = ("api", "close-accounts", "read-payloads")
 
 
 @click.group(cls=Group)
@@ -24,7 +24,8 @@ def tokens() -> None:
     """Make, show or revoke bearer tokens.
 
     A token with the right api lets a tenant's system opt people out and in, and ask what became of a message. One with the right
-    read-payloads lets a person see what is in a dead letter. The gateway keeps a hash of it alone.
+    read-payloads lets a person see what is in a dead letter; with close-accounts the system that bills closes customer accounts. The
+    gateway keeps a hash of it alone.
     """
 
 
@@ -33,6 +34,7 @@ def tokens() -> None:
     examples=[
         ("for the shop's own system", "gateway tokens create shop-backend --tenant harbour-books"),
         ("into a file", "gateway tokens create support --all-tenants > token"),
+        ("for the system that bills", "gateway tokens create billing --all-tenants --right close-accounts"),
         (
             "for a person who may look into dead letters",
             "gateway tokens create jane --tenant harbour-books --right read-payloads",

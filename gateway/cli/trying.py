@@ -42,8 +42,8 @@ def demo(as_json_: bool) -> int:
 def simulator(arguments: tuple[str, ...]) -> int:
     """Run a simulated carrier that texts nobody.
 
-    It speaks Twilio's Messages API and keeps a book of what it accepted; docs/simulator.md has the rest. It prints
-    `listening on URL` and runs until SIGTERM or Ctrl-C.
+    It speaks the APIs of Twilio and RingCentral and keeps a book of what it accepted; docs/simulator.md has the rest.
+    It prints `listening on URL` and runs until SIGTERM or Ctrl-C.
     """
     from gateway.simulator.__main__ import main
 

@@ -14,7 +14,8 @@ from gateway.domain.errors import CannotOpen
 if TYPE_CHECKING:
     from datetime import date
 
-    from gateway.crypto.keyring import DataClass, KeyRing
+    from gateway.crypto.keyring import KeyRing
+    from gateway.flow.vault import DataClass
 
 __all__ = ["Sealer"]
 
@@ -33,16 +34,19 @@ class Sealer:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._ciphers: dict[tuple[str, str, date, bool], tuple[AESGCM, bytes, float]] = {}
-        self._sweep_at = 0.0
+        ring.also_forget(self._forget)
 
     def seal(self, tenant: str, data_class: DataClass, day: date, plaintext: bytes, context: bytes) -> bytes:
-        """Seal for a day that may still be written: its key is made when it is absent. ``context`` names the place, such as a uid."""
+        """Seal for a day that may still be written: its key is made when it is absent. ``context`` names the place, such as a uid.
+
+        Raises KeyDestroyed when the day's key is gone for good.
+        """
         cipher, bound = self._cipher(tenant, data_class, day, create=True)
         nonce = os.urandom(NONCE_BYTES)
         return VERSION + nonce + cipher.encrypt(nonce, plaintext, bound + context)
 
     def open(self, tenant: str, data_class: DataClass, day: date, sealed: bytes, context: bytes) -> bytes:
-        """What was sealed. KeyMissing when its key is gone; CannotOpen when the bytes, the key or the place is another."""
+        """What was sealed. KeyMissing when its key is gone, KeyDestroyed when for good; CannotOpen when the bytes, the key or the place is another."""
         if len(sealed) < OVERHEAD or sealed[:1] != VERSION:
             raise CannotOpen(
                 f"sealed {data_class} of tenant {tenant!r}, day {day.isoformat()}: cut short, or of an unknown version"
@@ -62,11 +66,11 @@ class Sealer:
         if known is not None and known[2] > now:
             return known[0], known[1]
         key = self._ring.loaded(tenant, data_class, day, create=create)
-        if now >= self._sweep_at:
-            self._ciphers = {kept: cipher for kept, cipher in self._ciphers.items() if cipher[2] > now}
-            self._sweep_at = key.until
         # Only the context, which stands last, may hold any byte: no two places share their associated data.
         bound = f"{safe_name(tenant)}|{data_class}|{day.isoformat()}|".encode()
         cipher = AESGCM(key.secret.reveal())
         self._ciphers[place] = (cipher, bound, key.until)
         return cipher, bound
+
+    def _forget(self, now: float) -> None:
+        self._ciphers = {kept: cipher for kept, cipher in self._ciphers.items() if cipher[2] > now}

@@ -21,6 +21,11 @@ __all__ = ["Evidence", "collect", "text_key"]
 _STATES = "select state, reason, count(*) from messages where kind = 'outbound' group by state, reason"
 _DEAD_LETTERS = "select reason, count(*) from dead_letters group by reason"
 _PROVED = "select distinct m.tenant, m.message_id from audit a join messages m on m.uid = a.uid where a.evidence = 'list' and a.state is not null"
+# Attempts that a worker began and never told the end of. What a callback has told meanwhile is somebody else's word.
+_INTERRUPTED = """
+select distinct m.tenant, m.message_id from audit a join messages m on m.uid = a.uid
+ where a.actor = $1 and a.step = 'claimed'
+   and not exists (select from audit b where b.uid = a.uid and b.actor = $1 and b.number > a.number)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,14 @@ class Evidence:
     metrics: Mapping[str, float]
     ready: int
     stories: Mapping[tuple[str, str], list[dict[str, Any]]]
+    interrupted: frozenset[tuple[str, str]] = frozenset()
+    """Messages that were under way when the gateway was killed."""
+    accounts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By the carrier's id of an account: its alias here, and its provider."""
+    opted_out: frozenset[tuple[str, str, str]] = field(default=frozenset(), repr=False)
+    """Whom each account at the carrier knows as opted out: its alias, our sender, the person's number."""
+    senders: frozenset[tuple[str, str, str, str]] = frozenset()
+    """Every sender that there is: its tenant, programme, account and itself."""
 
     def accepted(self) -> Counter[tuple[str, str, str]]:
         """How often the carrier accepted each text: by recipient, sender and the SHA-256 of the body."""
@@ -47,8 +60,12 @@ def text_key(number: str, sender: str, body: str) -> tuple[str, str, str]:
     return number, sender, sha256(body.encode()).hexdigest()
 
 
-async def collect(stage: Stage, wanted: Sequence[tuple[str, str]]) -> Evidence:
-    """Ask all sides, once the carrier has nothing under way; ``wanted`` are the messages whose story is to be told."""
+async def collect(stage: Stage, wanted: Sequence[tuple[str, str]], killed: str) -> Evidence:
+    """Ask all sides, once the carrier has nothing under way.
+
+    ``wanted`` are the messages whose story is to be told, ``killed`` is the worker that was.
+    """
+    accounts = {one.sid: (one.alias, one.provider) for one in stage.accounts}
     client = HttpClient(keep_body=None)
     try:
         stats = await stage.carrier.get("/stats?quiet=1&within=10")
@@ -62,10 +79,17 @@ async def collect(stage: Stage, wanted: Sequence[tuple[str, str]]) -> Evidence:
             carrier=stats,
             states={(row["state"], row["reason"]): row["count"] for row in await stage.database.fetch(_STATES)},
             dead_letters={row["reason"]: row["count"] for row in await stage.database.fetch(_DEAD_LETTERS)},
-            proved=await _proved(stage.database),
+            proved=await _named(stage.database, _PROVED),
             metrics=_numbers(metrics.body.decode()),
             ready=ready.status,
             stories=stories,
+            interrupted=await _named(stage.database, _INTERRUPTED, killed),
+            accounts=accounts,
+            opted_out=frozenset(
+                (accounts[one["account"]][0], one["from"], one["to"])
+                for one in (await stage.carrier.get("/consents"))["opted_out"]
+            ),
+            senders=frozenset((one.tenant, one.programme, one.account, one.sender) for one in stage.policies.routes()),
         )
     finally:
         client.close()
@@ -81,8 +105,8 @@ async def _story(client: HttpClient, stage: Stage, tenant: str, message_id: str)
     return steps
 
 
-async def _proved(database: Database) -> frozenset[tuple[str, str]]:
-    return frozenset((row["tenant"], row["message_id"]) for row in await database.fetch(_PROVED))
+async def _named(database: Database, statement: str, *arguments: str) -> frozenset[tuple[str, str]]:
+    return frozenset((row["tenant"], row["message_id"]) for row in await database.fetch(statement, *arguments))
 
 
 def _numbers(text: str) -> dict[str, float]:

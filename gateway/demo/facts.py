@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from gateway.demo.backend import Backend
 from gateway.demo.evidence import Evidence, text_key
-from gateway.demo.people import CARRIER_SCRIPTS
+from gateway.demo.people import BULK, CARRIER_SCRIPTS
 from gateway.demo.scenes import Scenes
 from gateway.demo.traffic import Message, Traffic
 from gateway.demo.watch import Watch
 from gateway.domain.events import ConsentEvent, StatusEvent
 
-__all__ = ["TAKEN", "Facts", "ending"]
+__all__ = ["HELD_BY_RINGCENTRAL", "TAKEN", "Facts", "ending"]
+
+HELD_BY_RINGCENTRAL: Final = "SMS-RC-413"
+"""The code with which RingCentral refuses a text to somebody who has opted out there."""
 
 TAKEN: Final = frozenset({"sent", "delivered", "undelivered"})
 """States of a message that the carrier has accepted."""
@@ -62,10 +65,41 @@ class Facts:
         return sum("blocked" in states and len(states) > 1 for states in self.watch.seen.values())
 
     def answered_once(self, kind: str) -> tuple[int, int]:
-        """How many answers of the gateway's own there must be, and how many the carrier took exactly once."""
+        """How many answers of the gateway's own there must be, and how many the carrier took exactly once.
+
+        A STOP to RingCentral is confirmed by RingCentral, which has the person's word before we do and takes no text of ours after it.
+        """
         accepted = self.evidence.accepted()
         keys = [text_key(one.person.number.reveal(), one.sender, one.text) for one in self.scenes.replies if one.kind == kind]
-        return len(keys), sum(accepted[key] == 1 for key in keys)
+        itself = {key for key in self._refused(HELD_BY_RINGCENTRAL) if key[1] == BULK} if kind == "stop" else set()
+        return len(keys), sum(accepted[key] == 1 or (key in itself and not accepted[key]) for key in keys)
+
+    def _refused(self, code: str) -> Iterator[tuple[str, str, str]]:
+        for one in self.evidence.requests:
+            if one.get("code") == code:
+                yield one["to"], one["from"], one["body_sha256"]
+
+    def texts_taken(self) -> Iterator[tuple[dict[str, Any], Message]]:
+        """Requests in the carrier's book that it accepted, each with its message; no answers of the gateway's own."""
+        for request in self.evidence.requests:
+            message = self.message_of(request)
+            if message is not None and request["accepted_at"] is not None:
+                yield request, message
+
+    def never_taken(self) -> list[tuple[str, str]]:
+        """Messages that were under way when the gateway was killed and that the carrier never took: nobody can know that."""
+        taken = {message.key for _, message in self.texts_taken()}
+        return sorted(self.evidence.interrupted - taken)
+
+    def cut_short(self, message: Message, event: StatusEvent | None) -> bool:
+        """Whether a message ended otherwise than it should, as it must where the gateway was killed.
+
+        What it was killed with and the carrier never took is ``unknown``; what nobody was there to hear the end of is ``sent``.
+        """
+        if ending(event) == "unknown":
+            return message.key in self.never_taken()
+        requests = [request for request, taken in self.texts_taken() if taken.key == message.key]
+        return ending(event) == "sent" and bool(requests) and not any(map(_heard, requests))
 
     def foreign_texts(self) -> int:
         """Texts that the carrier took and that are neither a message nor an answer that was due."""
@@ -118,18 +152,23 @@ class Facts:
                 yield event, event.tenant, event.name, event.in_force_at.timestamp(), min(undone, default=float("inf"))
 
     def disagreements(self) -> list[str]:
-        """Where our state and the carrier's differ. A message of which no callback was answered may be no more than `sent` for us."""
+        """Where our state and the carrier's differ. A message of whose end no news was answered may be no more than `sent` for us.
+
+        What RingCentral refuses because of the person's word it takes first, so that it is `undelivered` for us.
+        """
         wrong = []
-        taken = set()
-        for request in self.evidence.requests:
-            message = self.message_of(request)
-            if message is None or request["accepted_at"] is None:
-                continue
+        held = set(self._refused(HELD_BY_RINGCENTRAL))
+        taken = {
+            key
+            for key, message in self.backend.messages.items()
+            if text_key(message.person.number.reveal(), BULK, message.body) in held
+            and ending(self.watch.latest.get(key)) == "undelivered"
+        }
+        for request, message in self.texts_taken():
             taken.add(message.key)
             event = self.watch.latest.get(message.key)
             theirs = "undelivered" if request["state"] == "failed" else request["state"]
-            unheard = not any(callback["http"] == 204 for callback in request["callbacks"])
-            if event is None or not (event.state == theirs or (unheard and event.state == "sent")):
+            if event is None or not (event.state == theirs or (event.state == "sent" and not _heard(request))):
                 wrong.append(f"{message.message_id}: {theirs} at the carrier, {ending(event)} here")
         return wrong + [
             f"{key[1]}: {event.state} here, not at the carrier"
@@ -150,6 +189,11 @@ class Facts:
     def states_told(self) -> dict[str, int]:
         """By state and reason: how many messages the topics say so of."""
         return dict(sorted(Counter(f"{event.state} {event.reason}" for event in self.watch.latest.values()).items()))
+
+
+def _heard(request: dict[str, Any]) -> bool:
+    """Whether the gateway has answered the news of what became of a message in the end."""
+    return any(one["http"] in (200, 204) and one["status"].lower() != "sent" for one in request["callbacks"])
 
 
 def ending(event: StatusEvent | None) -> str:

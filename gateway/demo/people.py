@@ -9,10 +9,12 @@ from typing import Final, Literal
 
 from gateway.domain.personal import PhoneNumber
 
-__all__ = ["BOOKS", "CARRIER_SCRIPTS", "CLINIC", "Person", "Wish", "cast", "crowd", "masked", "wishes"]
+__all__ = ["BOOKS", "BULK", "CARRIER_SCRIPTS", "CLINIC", "Person", "Wish", "cast", "crowd", "masked", "wishes"]
 
 BOOKS: Final = "harbour-books"
 CLINIC: Final = "northside-clinic"
+BULK: Final = "+14155550112"
+"""The sender of the shop's offers that is with RingCentral."""
 
 _NAMES: Final = (
     "Ana", "Ben", "Chloe", "Dmitri", "Elif", "Femi", "Grace", "Hugo", "Imani", "Jonas", "Keiko", "Luis", "Maya", "Nils", "Olga", "Priya",
@@ -69,7 +71,7 @@ CARRIER_SCRIPTS: Final[Mapping[str, str]] = {
 }
 _EXTRAS: Final = (
     "stop-1", "stop-2", "stop-3", "stop-4", "stop-5", "stop-6", "stop-7", "stop-8", "regret-1", "regret-2", "help-1", "help-2", "asker",
-    "forged", "late-code",
+    "forged", "late-code", "stop-9", "stop-10", "regret-3", "help-3",
 )  # fmt: skip
 
 
@@ -93,16 +95,19 @@ def cast() -> dict[str, Person]:
 def wishes(people: Mapping[str, Person]) -> Iterator[Wish]:
     """Who texts what, in order of time (seconds after the traffic has begun)."""
     offers, visits, codes = "+14155550110", "+12125550120", "+12125550122"
-    yield Wish(people["stop-1"], BOOKS, "offers", offers, "STOP", 8.0, asks="INFO")
-    yield Wish(people["stop-2"], BOOKS, "offers", offers, "Unsubscribe.", 9.5, repeats=3)
-    yield Wish(people["regret-1"], BOOKS, "offers", offers, "stop", 10.5, regrets="START")
-    yield Wish(people["stop-3"], CLINIC, "appointments", visits, "STOP", 11.5)
-    yield Wish(people["regret-2"], CLINIC, "appointments", visits, "Cancel", 12.5, regrets="unstop")
-    yield Wish(people["stop-4"], BOOKS, "offers", offers, "BAJA", 13.5, language="es")
-    yield Wish(people["stop-5"], BOOKS, "offers", offers, "STOP ALL", 15.0, says_again="stop!!")
-    yield Wish(people["stop-6"], CLINIC, "appointments", visits, "Arrêt", 16.5, language="fr")
-    yield Wish(people["stop-7"], CLINIC, "sign-in", codes, "End", 18.0)
-    yield Wish(people["stop-8"], BOOKS, "offers", offers, "Stop 🛑", 20.0)
+    yield Wish(people["regret-1"], BOOKS, "offers", offers, "stop", 7.0, regrets="START")
+    yield Wish(people["regret-2"], CLINIC, "appointments", visits, "Cancel", 8.0, regrets="unstop")
+    yield Wish(people["regret-3"], BOOKS, "offers", BULK, "Quit", 9.0, regrets="START")
+    yield Wish(people["stop-1"], BOOKS, "offers", offers, "STOP", 9.5, asks="INFO")
+    yield Wish(people["stop-2"], BOOKS, "offers", offers, "Unsubscribe.", 10.5, repeats=3)
+    yield Wish(people["stop-3"], CLINIC, "appointments", visits, "STOP", 11.0)
+    yield Wish(people["stop-4"], BOOKS, "offers", offers, "BAJA", 12.0, language="es")
+    yield Wish(people["stop-9"], BOOKS, "offers", BULK, "STOP", 12.5, repeats=2)
+    yield Wish(people["stop-5"], BOOKS, "offers", offers, "STOP ALL", 13.5, says_again="stop!!")
+    yield Wish(people["stop-6"], CLINIC, "appointments", visits, "Arrêt", 14.5, language="fr")
+    yield Wish(people["stop-10"], BOOKS, "offers", BULK, "unsubscribe", 15.0)
+    yield Wish(people["stop-7"], CLINIC, "sign-in", codes, "End", 16.0)
+    yield Wish(people["stop-8"], BOOKS, "offers", offers, "Stop 🛑", 17.0)
 
 
 def masked(person: Person) -> str:

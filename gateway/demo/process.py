@@ -19,13 +19,15 @@ __all__ = ["GatewayProcess", "gateway_process"]
 
 _LAUNCHER: Final = Path(__file__).parents[1] / "embedded" / "launch.py"
 _START_SECONDS: Final = 60.0
+_COMMAND_SECONDS: Final = 60.0
 
 
 class GatewayProcess:
     """A running ``gateway run``; ``addresses`` are where its web and admin servers listen."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, environment: Mapping[str, str]) -> None:
         self._process = process
+        self._environment = dict(environment)
         self._reading: asyncio.Task[None] | None = None
         self.log = log
         self.addresses: Mapping[str, str] = {}
@@ -71,6 +73,31 @@ class GatewayProcess:
             if self._reading is not None:
                 self._reading.cancel()
 
+    async def command(self, *arguments: str) -> tuple[int, Any]:
+        """Run a command of the gateway with the same settings: its exit code, and the JSON that it prints. Raises GatewayError without any."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+            cwd=Path(gateway.__file__).parents[1],
+        )
+        try:
+            async with asyncio.timeout(_COMMAND_SECONDS):
+                out, err = await process.communicate()
+        except TimeoutError:
+            raise GatewayError(f"gateway {' '.join(arguments)} took longer than {_COMMAND_SECONDS:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        told = _whole(out.decode())
+        if told is None:
+            raise GatewayError(f"gateway {' '.join(arguments)} said nothing but: {err.decode('utf-8', 'replace')[-2000:]}")
+        assert process.returncode is not None
+        return process.returncode, told
+
 
 @asynccontextmanager
 async def gateway_process(environment: Mapping[str, str], log: Path, *, drain: float) -> AsyncIterator[GatewayProcess]:
@@ -92,7 +119,7 @@ async def gateway_process(environment: Mapping[str, str], log: Path, *, drain: f
             cwd=Path(gateway.__file__).parents[1],
             start_new_session=True,
         )
-    running = GatewayProcess(process, log)
+    running = GatewayProcess(process, log, environment)
     try:
         await running.started(_START_SECONDS)
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from gateway.demo.backend import Backend
 from gateway.demo.checks import Check, checked, summary
 from gateway.demo.display import Display
 from gateway.demo.evidence import collect
-from gateway.demo.facts import TAKEN, Facts
+from gateway.demo.facts import HELD_BY_RINGCENTRAL, TAKEN, Facts
+from gateway.demo.kill import kill_midway
 from gateway.demo.people import BOOKS, CARRIER_SCRIPTS, CLINIC
+from gateway.demo.retention import retention_checks
 from gateway.demo.scenes import Scenes
 from gateway.demo.stage import Stage, set_stage
 from gateway.demo.traffic import Traffic
@@ -28,7 +31,9 @@ __all__ = ["main"]
 _SEED: Final = 2026
 _WARM_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 40.0
+_TOLD_SECONDS: Final = 30.0
 _MOST_SECONDS: Final = 90.0
+_OWED: Final = "select count(*) as pairs from propagations where due_at is not null"
 # A count is told by the clock, also in the moment in which the gateway leaves; the next start publishes it.
 _LEFT: Final = "select (select count(*) from queue) + (select count(*) from outbox where kind <> 'metrics') as rows"
 
@@ -110,18 +115,32 @@ class _Play:
         self._display.tell(f"set up in {set_up:.1f} s; two tenants begin to publish")
         started = time.monotonic()
         async with self._display.showing(self._backend, self._watch, self._scenes, self._stage.carrier.stats):
-            await asyncio.gather(self._backend.keep_pace(self._traffic.plan()), self._scenes.play())
+            _, killed = await asyncio.gather(self._backend.keep_pace(self._traffic.plan()), self._play_and_kill())
             await self._watch.until(self._all_told, _SETTLE_SECONDS)
             taken = sum(event.state in TAKEN for event in self._watch.latest.values()) + len(self._scenes.replies)
+            # RingCentral takes down, and drops, what is for somebody who has opted out there
+            taken -= (await self._stage.carrier.stats()).get(f"refused_{HELD_BY_RINGCENTRAL}", 0)
             await self._stage.carrier.get(f"/stats?accepted={taken}&within=10")
+            await self._accounts_told()
         special = [self._traffic.people[part].ref for part in ("silent", "vanishing")]
         wanted = [key for key, message in self._backend.messages.items() if message.person.ref in special]
-        evidence = await collect(self._stage, wanted)
+        evidence = await collect(self._stage, wanted, killed)
         facts = Facts(self._backend, self._watch, self._scenes, self._traffic, evidence)
         return facts, {"set_up_seconds": round(set_up, 1), "seconds": round(time.monotonic() - started, 1)}
 
+    async def _play_and_kill(self) -> str:
+        await self._scenes.play()
+        return await kill_midway(self._stage, self._backend, self._traffic, self._display.tell)
+
+    async def _accounts_told(self) -> None:
+        """Wait until no account is owed a person's word; what is still owed then is found by a check."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_SECONDS):
+                while (await self._stage.database.fetch(_OWED))[0]["pairs"]:  # noqa: ASYNC110 -- the state is in PostgreSQL
+                    await asyncio.sleep(0.2)
+
     async def _warm_up(self) -> None:
-        """Send one message the whole way: once it is delivered, everything works."""
+        """Send one message the whole way, and wait until RingCentral would tell of others: then everything works."""
         first = self._traffic.first
         await self._backend.publish(first)
         if not await self._watch.until(lambda: self._settled(first.key), _WARM_SECONDS):
@@ -129,6 +148,13 @@ class _Play:
             raise GatewayError(
                 f"the first message was not delivered within {_WARM_SECONDS:g} s; the end of the gateway's log:\n{words}"
             )
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WARM_SECONDS):
+                while not (await self._stage.carrier.stats())["subscriptions"]:  # noqa: ASYNC110 -- the carrier is another process
+                    await asyncio.sleep(0.1)
+                return
+        raise GatewayError(f"RingCentral was not subscribed to within {_WARM_SECONDS:g} s")
 
     def _settled(self, key: tuple[str, str]) -> bool:
         event = self._watch.latest.get(key)
@@ -146,6 +172,7 @@ class _Play:
             Check("the gateway's exit code after SIGTERM", 0, code),
             Check("left in the queue and the outbox", 0, left),
             *await self._audited(),
+            *await retention_checks(self._stage),
             Check("numbers and texts in the gateway's log", 0, self._personal_lines(self._stage.gateway.log)),
             Check(f"the end within {_MOST_SECONDS:g} s", True, numbers["seconds"] <= _MOST_SECONDS),
         ]

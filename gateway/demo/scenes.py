@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from gateway.demo.backend import Backend
-from gateway.demo.people import BOOKS, CLINIC, Person, Wish, masked, wishes
+from gateway.demo.people import BOOKS, BULK, CLINIC, Person, Wish, masked, wishes
 from gateway.demo.stage import ACCOUNT_SID, Stage
 from gateway.demo.traffic import Message, Traffic, proof
 from gateway.demo.watch import Watch
@@ -62,7 +62,7 @@ class Scenes:
         self.replies: list[Reply] = []
         self.asked = 0
         self.opted_in = 0
-        self.forged_answer: int | None = None
+        self.forged_answers: set[int | None] = set()
         self.troubles: list[str] = []
 
     def close(self) -> None:
@@ -93,10 +93,11 @@ class Scenes:
         people = self._traffic.people
         for wish in wishes(people):
             yield f"{wish.says} by {masked(wish.person)}", self._stop(wish)
-        yield "HELP", self._help(people["help-1"], BOOKS, "offers", "+14155550110", "HELP", 14.0)
-        yield "AIDE", self._help(people["help-2"], CLINIC, "appointments", "+12125550120", "aide", 19.0, language="fr")
-        yield "a question", self._ask(people["asker"], 17.0)
-        yield "a forged STOP", self._forge(people["forged"], 22.0)
+        yield "HELP", self._help(people["help-1"], BOOKS, "offers", "+14155550110", "HELP", 13.0)
+        yield "HELP to RingCentral", self._help(people["help-3"], BOOKS, "offers", BULK, "help", 14.0)
+        yield "AIDE", self._help(people["help-2"], CLINIC, "appointments", "+12125550120", "aide", 16.0, language="fr")
+        yield "a question", self._ask(people["asker"], 15.0)
+        yield "a forged STOP", self._forge(people["forged"], 17.0)
 
     async def _safely(self, name: str, scene: Coroutine[Any, Any, None]) -> None:
         try:
@@ -119,7 +120,9 @@ class Scenes:
         await self._until(lambda: self._is_final(before), "the first message is settled")
 
         deferred = self._message(wish, "blocked opted_out", after=_LATER)
-        burst = [self._message(wish, ("delivered", "blocked opted_out")) for _ in range(3)]
+        # RingCentral knows of a STOP before we do: what is on its way there then is taken, and not delivered.
+        race = ("delivered", "blocked opted_out", *(["undelivered"] if wish.sender == BULK else []))
+        burst = [self._message(wish, race) for _ in range(3)]
         await self._backend.publish(deferred, *burst)
         await self._until(lambda: {deferred.key, burst[0].key} <= self._watch.latest.keys(), "the queued messages are accepted")
 
@@ -148,6 +151,7 @@ class Scenes:
         again = self._message(wish)
         self.started.append(again)
         await self._backend.publish(again)
+        await self._until(lambda: self._is_final(again), "the text after the START is settled")
 
     def _elsewhere(self, wish: Wish) -> list[Message]:
         """What another programme of the same tenant has to say: a STOP to the shop's offers leaves orders alone; the clinic's ends all."""
@@ -168,24 +172,26 @@ class Scenes:
         self.asked += 1
 
     async def _forge(self, person: Person, at: float) -> None:
-        """Somebody who does not know the account's token tries to opt a person out."""
+        """Somebody who does not know the accounts' secrets tries to opt a person out."""
         await self._at(at)
         form = (
             f"AccountSid={ACCOUNT_SID}&MessageSid=SM{'f' * 32}&From=%2B{person.number.reveal()[1:]}&To=%2B14155550111&Body=STOP"
         )
         headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": "bm90IHRoZSBjYXJyaWVyJ3M="}
         url = f"{self._stage.web}/webhooks/twilio/main/inbound"
-        self.forged_answer = (await self._client.request("POST", url, headers, form.encode())).status
+        self.forged_answers.add((await self._client.request("POST", url, headers, form.encode())).status)
+        said = {"from": person.number.reveal(), "to": BULK, "body": "STOP", "forged": True}
+        told = await self._stage.carrier.post("/inbound", said)
+        self.forged_answers |= {webhook["status"] for webhook in told["webhooks"]}
 
     def _message(self, wish: Wish, ends: str | tuple[str, ...] = "delivered", **more: Any) -> Message:
-        sender = wish.sender if wish.tenant == CLINIC else None
-        return self._traffic.make(wish.programme, wish.person, ends, sender=sender, **more)
+        return self._traffic.make(wish.programme, wish.person, ends, sender=wish.sender, **more)
 
     async def _text(self, person: Person, sender: str, says: str, *, repeat: int = 1) -> dict[str, Any]:
         """The person texts, by the carrier, whose webhook must be answered."""
         said = {"from": person.number.reveal(), "to": sender, "body": says, "repeat": repeat}
         told: dict[str, Any] = await self._stage.carrier.post("/inbound", said)
-        wrong = [webhook["status"] for webhook in told["webhooks"] if webhook["status"] != 200]
+        wrong = [webhook["status"] for webhook in told["webhooks"] if webhook["status"] not in (200, 204)]
         if wrong:
             raise GatewayError(f"the carrier's webhook was answered with {wrong}")
         return told

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from gateway.demo.people import BOOKS, CLINIC, Person, cast, crowd
+from gateway.demo.people import BOOKS, BULK, CLINIC, Person, cast, crowd
 from gateway.demo.texts import write
 from gateway.domain.cloudevents import write_binary
 from gateway.domain.events import OutboundMessage
@@ -152,6 +152,11 @@ class Traffic:
             **more,
         )
 
+    def burst(self) -> list[Message]:
+        """Offers, each with its proof, and orders: what is under way when the gateway is killed."""
+        offers = [self.make("offers", person) for person in self._chance.sample(self._customers, 40)]
+        return [*offers, *(self.make("orders", person) for person in self._chance.sample(self._customers, 30))]
+
     def plan(self) -> list[Planned]:
         """Everything that is published at a steady pace, in order of time."""
         programmes = [programme for programme, count in _CROWD.items() for _ in range(count)]
@@ -191,7 +196,9 @@ class Traffic:
             ("forged", "delivered", 27.0),
         ):
             programme = "offers" if part in ("elsewhere", "help-1") else "orders"
-            yield Planned(at, self.make(programme, people[part], ends))
+            sender = "+14155550110" if part == "elsewhere" else None  # only there is it known
+            yield Planned(at, self.make(programme, people[part], ends, sender=sender))
+        yield Planned(7.5, self.make("offers", people["help-3"], sender=BULK))
         yield Planned(5.5, self.make("appointments", people["help-2"], sender="+12125550120"))
         yield Planned(10.0, self.make("sign-in", people["late-code"], "expired", until=-1.0))
         for at in (11.0, 23.0):

@@ -43,7 +43,6 @@ _REPORTED_REASON: dict[ReportedState, Reason] = {
     "undelivered": Reason.NOT_DELIVERED,
 }
 _MOST_PARTS = 1_000  # a provider that says more is not believed
-_FILTERED_CODES = frozenset({"30007"})  # https://www.twilio.com/docs/api/errors/30007 message filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +145,8 @@ class Change:
     settle_by: datetime | None = None
     check_at: datetime | None = None
     evidence: str | None = None
+    next_route: int | None = None
+    next_sender: str | None = None
     category: str = ""
 
 
@@ -214,11 +215,13 @@ def settle(
     *,
     wait: float = 0.0,
     begun_at: datetime | None = None,
+    instead: tuple[int, str] | None = None,
 ) -> Change | None:
     """What the answer to an attempt changes; None when others have already learned as much.
 
     Only the holder of the mark may put a message back or end it as refused. ``wait`` is the back-off, in seconds, for
-    :class:`Later`. An acceptance is always news: it may come after a rescue gave the message up as unknown.
+    :class:`Later`; ``instead`` is the route and sender that the message waits for then, if what refused it holds more than this message.
+    An acceptance is always news: it may come after a rescue gave the message up as unknown.
     """
     mine = queued if queued is not None and queued.attempt == attempt and queued.state == "marked" else None
     if isinstance(outcome, Accepted):
@@ -242,7 +245,8 @@ def settle(
                 rule="provider.opted_out",
                 **mine.way(),
             )
-        case Later(reason, code):
+        case Later(reason, code, holds=holds):
+            route, sender = instead if instead is not None and holds != "message" else (None, None)
             due_at = now + timedelta(seconds=wait)
             return Change(
                 uid=message.uid,
@@ -258,6 +262,10 @@ def settle(
                 provider=mine.provider,
                 account=mine.account,
                 sender=mine.sender,
+                next_route=route,
+                next_sender=sender,
+                rule="routing.failover" if route is not None else None,
+                evidence=f"next by {sender}" if sender is not None else None,
             )
         case Unknown(why):
             return _unknown(message, mine, "unknown", why, now, horizons, begun_at)
@@ -332,6 +340,7 @@ def report(message: Recorded, queued: Queued | None, receipt: Receipt, now: date
         queued,
         State(receipt.state or "sent"),
         receipt.code,
+        receipt.filtered,
         now,
         horizons,
         attempt=receipt.attempt,
@@ -349,6 +358,7 @@ def prove(message: Recorded, found: ListedText, now: datetime, horizons: Horizon
         None,
         State(found.state or "sent"),
         found.code,
+        found.filtered,
         now,
         horizons,
         attempt=message.attempt,
@@ -364,6 +374,7 @@ def _learn(
     queued: Queued | None,
     state: State,
     code: str | None,
+    filtered: bool,
     now: datetime,
     horizons: Horizons,
     *,
@@ -382,7 +393,7 @@ def _learn(
     if message.final and message.state is not State.UNKNOWN:
         return None  # only an unknown is corrected, and once
     reported: ReportedState = "sent" if state is State.SENT else "delivered" if state is State.DELIVERED else "undelivered"
-    reason = Reason.FILTERED if code in _FILTERED_CODES else _REPORTED_REASON[reported]
+    reason = Reason.FILTERED if filtered and reported == "undelivered" else _REPORTED_REASON[reported]
     settled = state is not State.SENT
     return _move(
         message,

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["EVERY_TENANT", "Consent", "ConsentKey", "Reach", "Scope", "Standing", "meet", "standing", "undoes"]
+__all__ = ["EVERY_TENANT", "Consent", "ConsentKey", "Reach", "Scope", "Standing", "covers", "meet", "standing", "undoes"]
 
 EVERY_TENANT = "*"
 
@@ -45,11 +45,15 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a message would reach a person by: the things that a scope is compared with."""
+    """What a message would reach a person by: the things that a scope is compared with.
+
+    ``instead_of`` are the senders that the gateway might have chosen as well: an opt-out from one of them is not got round by another.
+    """
 
     tenant: str
     programme: str
     sender: str | None
+    instead_of: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,11 @@ def covers(key: ConsentKey, reach: Reach) -> bool:
             return key.name == reach.sender
 
 
+def _got_round(key: ConsentKey, reach: Reach) -> bool:
+    """Whether an opt-out speaks of a sender that the gateway might have chosen as well."""
+    return key.scope is Scope.SENDER and key.tenant == reach.tenant and key.name in reach.instead_of
+
+
 def meet(one: ConsentKey, other: ConsentKey) -> bool:
     """Whether some message may be covered by both. A sender and a programme of one tenant may meet: programmes share senders."""
     if Scope.ALL in (one.scope, other.scope):
@@ -90,11 +99,10 @@ def standing(consents: Iterable[Consent], reach: Reach) -> Standing:
     out: Consent | None = None
     opted_in: Consent | None = None
     for consent in consents:
-        if covers(consent.key, reach):
-            if consent.status == "out":
-                out = consent
-            else:
-                opted_in = consent
+        if consent.status == "out" and (covers(consent.key, reach) or _got_round(consent.key, reach)):
+            out = consent
+        elif consent.status == "in" and covers(consent.key, reach):
+            opted_in = consent
     return Standing(out, opted_in)
 
 

@@ -8,14 +8,21 @@
     ├── BadEvent                 an event that can never be processed: it is dead-lettered with a reason
     │   └── NotAllowed           an event whose producer may not publish for the tenant that it names
     ├── BadWebhook               a provider's webhook that cannot be read or is not ours
+    │   └── WebhookRefused       one that is turned away unread: not signed as it must be, of another account or another kind
     ├── NotFound                 what was asked for is not there
+    ├── Conflict                 what was asked for is at odds with what stands
     ├── NoRight                  who asks may not see or do this
     ├── KeyMissing               a key is not in the key ring: destroyed, or never made
+    │   └── KeyDestroyed         its time was over: it is never made again, and nothing more is sealed for its day
+    ├── KeyUnreadable            a key is there and cannot be unwrapped: its master key is missing, or another
+    ├── KeyRingAway              the key ring cannot be reached or read: nothing is opened or sealed
     ├── CannotOpen               what was sealed cannot be opened: other bytes, another key or another place
     ├── StoreRefused             PostgreSQL will never take a value that it was given
     └── Unavailable              not now; the same may work later
         ├── ProviderUnavailable  a provider did not answer a question about texts
         ├── StoreUnavailable     PostgreSQL is away
+        ├── DatabaseHeld         the database was restored or failed over: nothing is sent until that is made good
+        ├── SubjectKeysChanged   the key that people are hashed with is exchanged: whoever meets it reads again, and goes on
         └── BrokerUnavailable    Kafka is away
 """
 
@@ -28,9 +35,14 @@ __all__ = [
     "BadWebhook",
     "BrokerUnavailable",
     "CannotOpen",
+    "Conflict",
+    "DatabaseHeld",
     "DeadLetterReason",
     "GatewayError",
+    "KeyDestroyed",
     "KeyMissing",
+    "KeyRingAway",
+    "KeyUnreadable",
     "NoRight",
     "NotAllowed",
     "NotAllowedWhy",
@@ -40,7 +52,10 @@ __all__ = [
     "SettingsError",
     "StoreRefused",
     "StoreUnavailable",
+    "SubjectKeysChanged",
     "Unavailable",
+    "WebhookFault",
+    "WebhookRefused",
 ]
 
 DeadLetterReason = Literal[
@@ -54,6 +69,16 @@ DeadLetterReason = Literal[
     "unknown_tenant",  # no policy for this tenant
     "not_allowed",  # its producer may not publish for this tenant
     "id_reused",  # the message_id was there before with other content
+    "tenant_closed",  # the tenant's customer account is closed; nothing of the record is kept
+]
+
+WebhookFault = Literal[
+    "not_found",  # the provider calls no such address
+    "unsupported_type",  # not of the media type that the provider sends
+    "unreadable",  # not what the media type says it is
+    "bad_signature",  # not signed, or not marked, as only the provider can
+    "foreign_account",  # it speaks of an account that is not this one
+    "bad_token",  # the address names no attempt of ours
 ]
 
 NotAllowedWhy = Literal[
@@ -110,8 +135,20 @@ class BadWebhook(GatewayError):
     """A webhook that lacks a field, or speaks of an account that is not ours."""
 
 
+class WebhookRefused(BadWebhook):
+    """A webhook that is turned away before anything is done with it; ``fault`` says why."""
+
+    def __init__(self, fault: WebhookFault) -> None:
+        super().__init__(f"webhook: {fault}")
+        self.fault: WebhookFault = fault
+
+
 class NotFound(GatewayError):
     """What was asked for is not there."""
+
+
+class Conflict(GatewayError):
+    """What was asked for is at odds with what stands: the text says with what, and what to do first."""
 
 
 class NoRight(GatewayError):
@@ -120,6 +157,18 @@ class NoRight(GatewayError):
 
 class KeyMissing(GatewayError):
     """A key is not in the key ring: it was destroyed when its data's time was over, or it was never made."""
+
+
+class KeyDestroyed(KeyMissing):
+    """The key of a tenant's class and day was destroyed, and is never made again: nothing more can be sealed or opened for it."""
+
+
+class KeyUnreadable(GatewayError):
+    """A key is in the key ring and cannot be unwrapped: its master key is missing or another, or the key was changed."""
+
+
+class KeyRingAway(GatewayError):
+    """The key ring cannot be reached or read. No :class:`Unavailable`: a STOP is written without it, which that would put off."""
 
 
 class CannotOpen(GatewayError):
@@ -140,6 +189,14 @@ class ProviderUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """PostgreSQL is away or refuses connections."""
+
+
+class DatabaseHeld(Unavailable):
+    """The database may lack what was written to it before: see docs/operations.md, R37."""
+
+
+class SubjectKeysChanged(Unavailable):
+    """There are other versions of the key that people are hashed with than this process has read."""
 
 
 class BrokerUnavailable(Unavailable):

@@ -100,7 +100,8 @@ Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 """1 to 128 visible ASCII characters."""
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
 """Small letters, digits and inner hyphens, at most 64."""
-# A number in E.164, a short code, or a Twilio messaging service. Names instead of numbers are not taken: nobody can text STOP to them.
+# A number in E.164, a short code, or a provider's messaging service, in the one form that the released events have for it. Which of these an
+# account can have, its settings say (``sender_fault``). Names instead of numbers are not taken: nobody can text STOP to them.
 SenderName = Annotated[str, Field(pattern=r"^(?:\+[1-9][0-9]{6,14}|[0-9]{3,8}|MG[0-9a-f]{32})$")]
 Trace = Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 """A W3C ``traceparent``."""

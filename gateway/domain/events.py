@@ -32,6 +32,7 @@ from gateway.domain.reasons import Reason
 
 __all__ = [
     "SOURCE",
+    "SUBJECT_HEADER",
     "AuditEvent",
     "ConsentEvent",
     "DeadLetterEvent",
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 SOURCE: Final = "sms-gateway"
+SUBJECT_HEADER: Final = "ce_sealedsubject"
+"""Of a consent event, beside the attributes: the person, sealed for the gateway alone, by which a restored database is put right."""
 """The CloudEvents source of every event of ours."""
 
 ToldState = Literal[
@@ -166,6 +169,12 @@ class StatusEvent(OutgoingEvent):
     """The version of the policy that the decision was made by."""
     rule: str | None = None
     """The rule that decided."""
+    account: str | None = None
+    """The provider account that the last attempt went through, by its alias."""
+    sender: str | None = None
+    """Our number or service that it left by."""
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    """Which attempt it was, counted from 1; none before the first."""
 
 
 class InboundEvent(OutgoingEvent):

@@ -6,9 +6,13 @@ way to read it is :meth:`reveal`, a name that is easy to search for.
 
 from __future__ import annotations
 
+import re
 from typing import Final, final
 
-__all__ = ["MessageBody", "Personal", "PhoneNumber"]
+__all__ = ["LIKE_A_NUMBER", "MessageBody", "Personal", "PhoneNumber"]
+
+LIKE_A_NUMBER: Final = re.compile(r"[+(]?\d(?:[\s().\-/]{0,2}\d){6,}\)?")
+"""What somebody may have meant for a telephone number: refused in words that are kept in the clear."""
 
 HIDDEN: Final = "•••"
 

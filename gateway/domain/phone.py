@@ -104,10 +104,15 @@ def normal_form(text: str, default_region: str | None = None) -> PhoneNumber | B
 
 
 def region_of(number: PhoneNumber) -> str | None:
-    """The region (ISO 3166) that a number belongs to; None where its country code tells none."""
+    """The region (ISO 3166) that a number belongs to; None where its country code tells none.
+
+    A number that no numbering plan has, such as one set aside for fiction, belongs to the main region of its country code.
+    """
     parsed = _split(number.reveal())
-    region = phonenumbers.region_code_for_number(parsed) if parsed is not None else None
-    return None if region is None or region == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY else region
+    if parsed is None:
+        return None
+    region = phonenumbers.region_code_for_number(parsed) or phonenumbers.region_code_for_country_code(parsed.country_code or 0)
+    return region if region in phonenumbers.SUPPORTED_REGIONS else None
 
 
 def is_toll_free(number: PhoneNumber) -> bool:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import phonenumbers
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, WrapValidator, model_validator
 
+from gateway.domain.business_days import CALENDAR_NAME, BusinessDays, business_days
 from gateway.domain.consent import Scope
-from gateway.domain.errors import PolicyError
+from gateway.domain.event_fields import Slug
+from gateway.domain.notice import Notice
 from gateway.domain.policy_part import PolicyPart
+from gateway.domain.policy_retention import CLASSES, Retention, Rights
+from gateway.domain.policy_routes import Category, RegionName, RoutePart, Sender, all_different, fault_of_routes
 from gateway.domain.publishers import Publishers
 from gateway.domain.reply_texts import fill, help_text, start_text, stop_text, template_fault
+from gateway.domain.retention import UNSET, Duration
 from gateway.domain.senders import Route, SenderUse, sender_map
 from gateway.domain.words import Language
-from gateway.domain.yaml12 import Lines, read_yaml
 
-__all__ = ["Category", "Policies", "Policy", "load_policies", "read_policy"]
-
-Category = Literal["marketing", "service", "security"]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
-# A number in E.164, a short code, or a Twilio messaging service. Names instead of numbers are not taken: nobody can text STOP to them.
-SenderName = Annotated[str, Field(pattern=r"^(?:\+[1-9][0-9]{6,14}|[0-9]{3,8}|MG[0-9a-f]{32})$")]
-Alias = Annotated[str, Field(pattern=r"^[a-z](?:_?[a-z0-9-])*_?$", max_length=32)]
+__all__ = ["Category", "Policies", "Policy", "make_policy"]
 
 
 def _region(value: str) -> str:
@@ -38,6 +36,8 @@ def _region(value: str) -> str:
 def _shown(value: str) -> str:
     if not value.strip() or any(ord(c) < 32 for c in value):
         raise ValueError("must be one line of text and not empty")
+    if value == UNSET.value:
+        raise ValueError("cannot be UNSET")
     return value.strip()
 
 
@@ -47,22 +47,17 @@ def _template(value: str) -> str:
     return value
 
 
-def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("holds something twice")
-    return values
+def _unset_as(nothing: object) -> WrapValidator:
+    """UNSET as none at all: without a provider or a programme nothing is ever sent."""
+
+    def read_or_nothing(value: Any, read: Callable[[Any], Any]) -> Any:
+        return nothing if value == UNSET.value else read(value)
+
+    return WrapValidator(read_or_nothing)
 
 
 Shown = Annotated[str, Field(max_length=100), AfterValidator(_shown)]
 Template = Annotated[str, Field(max_length=600), AfterValidator(_template)]
-
-
-class Sender(PolicyPart):
-    """A number or service that a programme's messages leave by, and the provider account it belongs to."""
-
-    number: SenderName
-    account: Alias
-    per_second: Annotated[float, Field(gt=0, le=10_000, strict=True)] | None = None  # parts a second
 
 
 class Replies(PolicyPart):
@@ -76,14 +71,17 @@ class Replies(PolicyPart):
 class Programme(PolicyPart):
     """A named stream of messages."""
 
-    categories: Annotated[tuple[Category, ...], Field(min_length=1), AfterValidator(_all_different)]
+    categories: Annotated[tuple[Category, ...], Field(min_length=1), AfterValidator(all_different)]
     senders: Annotated[tuple[Sender, ...], Field(min_length=1)]
     help_contact: Shown  # an address, number or page where a person gets help
     replies: Mapping[Language, Replies] = {}
+    routes: tuple[RoutePart, ...] = ()  # the first that fits a message decides; none: all senders, for all
 
     @model_validator(mode="after")
-    def _senders_differ(self) -> Self:
-        _all_different(tuple(sender.number for sender in self.senders))
+    def _fits(self) -> Self:
+        all_different(tuple(sender.number for sender in self.senders))
+        if fault := fault_of_routes(self.routes, self.senders, self.categories):
+            raise ValueError(fault)
         return self
 
 
@@ -98,20 +96,51 @@ class Policy(PolicyPart):
 
     tenant: Slug
     name: Shown  # the sender's name in confirmations
-    languages: Annotated[tuple[Language, ...], Field(min_length=1), AfterValidator(_all_different)] = ("en",)
-    providers: Annotated[tuple[Slug, ...], Field(min_length=1), AfterValidator(_all_different)]
+    languages: Annotated[tuple[Language, ...], Field(min_length=1), AfterValidator(all_different)] = ("en",)
+    enabled: Annotated[bool, Field(strict=True)] = True  # false: not live yet; nothing is taken in or sent for it
+    providers: Annotated[tuple[Slug, ...], Field(min_length=1), AfterValidator(all_different), _unset_as(())]
     region: Annotated[str, AfterValidator(_region)] | None = None
+    regions: Annotated[tuple[RegionName, ...], Field(min_length=1), AfterValidator(all_different)] | None = None  # None: any
     opt_out: OptOut = OptOut()
-    content_days: Annotated[int, Field(ge=1, le=3650, strict=True)] = 30
+    calendar: Annotated[str, Field(pattern=CALENDAR_NAME)] | None = None  # whose business days are counted: NL, DE-BY
+    retention: Retention = Retention()
+    rights: Rights = Rights()
+    notice: Notice = Notice()
     publishers: Publishers | None = None  # none: whoever may write the shared topic may publish as this tenant
-    programmes: Annotated[Mapping[Slug, Programme], Field(min_length=1)]
+    programmes: Annotated[Mapping[Slug, Programme], Field(min_length=1), _unset_as(MappingProxyType({}))]
 
     _version: str = PrivateAttr(default="")
 
+    @model_validator(mode="after")
+    def _calendar_for_business_days(self) -> Self:
+        change = self.notice.change.ahead if self.notice.change is not None else None
+        periods = [*map(self.retention.of, CLASSES), self.rights.answer, self.rights.complaint, change]
+        if self.calendar is None and any(isinstance(one, Duration) and one.needs_calendar for one in periods):
+            raise ValueError("calendar is missing: business days (bd) are those of a country, such as NL")
+        return self
+
     @property
     def version(self) -> str:
-        """12 hex digits of the SHA-256 of what the file says; comments and layout do not change it."""
+        """12 hex digits of the SHA-256 of what the file and its overlay say; comments and layout do not change it."""
         return self._version
+
+    @property
+    def business_days(self) -> BusinessDays | None:
+        """The days that ``bd`` counts; None where the policy counts none. ValueError when nobody knows them: a start has asked."""
+        return None if self.calendar is None else business_days(self.calendar)
+
+    @property
+    def known_business_days(self) -> BusinessDays | None:
+        """The same; None also where nobody knows them, as only a policy may have that is not enabled."""
+        try:
+            return self.business_days
+        except ValueError:
+            return None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that the tenant is bound to."""
+        return self.publishers.topics if self.publishers is not None else ()
 
     def programme(self, name: str) -> Programme | None:
         return self.programmes.get(name)
@@ -128,15 +157,19 @@ class Policy(PolicyPart):
 
 
 class Policies:
-    """All tenants' policies. What contradicts itself between them (a sender with two accounts or two limits) is a ``PolicyError``."""
+    """All tenants' policies. What contradicts itself between them (a sender with two accounts or two limits) is a ``PolicyError``.
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
+    ``idle`` are those of tenants that are not enabled: nothing is taken in or sent for them.
+    """
+
+    def __init__(self, policies: Iterable[Policy], idle: Iterable[Policy] = ()) -> None:
+        self._idle = tuple(idle)
         self._by_tenant = {policy.tenant: policy for policy in policies}
         self._routes = tuple(self._each_route())
         self._senders = sender_map(self._routes, {policy.tenant: policy.opt_out.scope for policy in self})
         self._owners: dict[str, frozenset[str]] = {}
         for policy in self:
-            for topic in policy.publishers.topics if policy.publishers is not None else ():
+            for topic in policy.topics:
                 self._owners[topic] = self.owners(topic) | {policy.tenant}
 
     def tenant(self, name: str) -> Policy | None:
@@ -148,6 +181,11 @@ class Policies:
 
     def __len__(self) -> int:
         return len(self._by_tenant)
+
+    @property
+    def everybody(self) -> tuple[Policy, ...]:
+        """Those of tenants that are not enabled, too: what is kept of theirs ends by them all the same."""
+        return (*self, *self._idle)
 
     def routes(self) -> tuple[Route, ...]:
         """Every way out, in the order of the files."""
@@ -172,63 +210,9 @@ class Policies:
                     yield Route(tenant, name, sender.account, sender.number, sender.per_second)
 
 
-def load_policies(directory: Path) -> Policies:
-    """Read every ``*.yaml`` of a directory. ``PolicyError`` at the first fault, with file, line and key, and when there is no file."""
-    try:
-        files = sorted(path for path in directory.iterdir() if path.suffix in {".yaml", ".yml"} and not path.name.startswith("."))
-    except OSError as error:
-        raise PolicyError(f"cannot be read ({error.strerror})", file=str(directory)) from None
-    if not files:
-        raise PolicyError("holds no policy: a file a tenant, such as my-shop.yaml, is needed", file=str(directory))
-    policies: dict[str, Policy] = {}
-    for path in files:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise PolicyError(f"cannot be read ({error.strerror})", file=str(path)) from None
-        except UnicodeDecodeError:
-            raise PolicyError("is not UTF-8", file=str(path)) from None
-        policy = read_policy(text, str(path))
-        if policy.tenant != path.stem:
-            raise PolicyError(f"must be the file's name, {path.stem}", file=str(path), key="tenant")
-        if policy.tenant in policies:
-            raise PolicyError("has another file beside it for the same tenant", file=str(path), key="tenant")
-        policies[policy.tenant] = policy
-    return Policies(policies.values())
-
-
-def read_policy(text: str, file: str) -> Policy:
-    """One policy from the YAML of its file. ``PolicyError`` names ``file``, the line and the key."""
-    content, lines = read_yaml(text, file)
-    try:
-        policy = Policy.model_validate(content)
-    except ValidationError as error:
-        fault = _first_fault(error, lines, file)
-    else:
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        policy._version = hashlib.sha256(canonical.encode()).hexdigest()[:12]  # noqa: SLF001 -- of this module's own model
-        return policy
-    raise fault
-
-
-def _first_fault(error: ValidationError, lines: Lines, file: str) -> PolicyError:
-    """The fault that stands first in the file."""
-    faults = []
-    entries = error.errors(include_url=False, include_context=False, include_input=False)
-    for entry in entries:
-        inside = len(entry["loc"])
-        if entry["type"] == "too_short" and any(other["loc"][:inside] == entry["loc"] for other in entries if other is not entry):
-            continue  # the library counts only the good items of a list
-        path = tuple(step for step in entry["loc"] if step != "[key]")
-        known = path
-        while known and known not in lines:
-            known = known[:-1]
-        what = {
-            "missing": "is missing",
-            "extra_forbidden": "is no key of a policy",
-            "string_type": "must be text: put it in quotes",
-        }.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-        faults.append((lines.get(known, 1), ".".join(map(str, path)), what))
-    line, key, what = min(faults)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return PolicyError(what + more, file=file, line=line, key=key or None)
+def make_policy(content: Mapping[str, Any]) -> Policy:
+    """The policy that a file's content is. Raises pydantic's ValidationError."""
+    policy = Policy.model_validate(content)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    policy._version = hashlib.sha256(canonical.encode()).hexdigest()[:12]  # noqa: SLF001 -- of this module's own model
+    return policy

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway.domain.personal import MessageBody, PhoneNumber
 
-__all__ = ["InboundText", "ListedText", "OptOutType", "Receipt", "ReportedState", "Text"]
+__all__ = ["InboundText", "ListedText", "OptOutNews", "OptOutType", "Receipt", "ReportedState", "StatusNews", "Text"]
 
 ReportedState = Literal["sent", "delivered", "undelivered"]
 OptOutType = Literal["STOP", "START", "HELP"]
@@ -17,7 +17,10 @@ OptOutType = Literal["STOP", "START", "HELP"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One attempt to text one person: all that a provider needs for its create request."""
+    """One attempt to text one person: all that a provider needs for its create request.
+
+    ``callback_url`` is for a provider that reports on each message to an address of its own.
+    """
 
     uid: UUID
     attempt: int
@@ -25,13 +28,15 @@ class Text:
     sender: str
     to: PhoneNumber
     body: MessageBody
+    callback_url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A status callback: what became of one attempt, by the provider's word.
+    """What became of one attempt, by the provider's word, to the attempt's own callback URL.
 
-    ``state`` is None for news that changes nothing (``queued``, ``sending``). ``code`` is the provider's error code, if any.
+    ``state`` is None for news that changes nothing (``queued``, ``sending``). ``code`` is the provider's error code, if any;
+    ``filtered`` says that by it somebody on the way filtered the text out as unwanted.
     """
 
     account: str
@@ -40,6 +45,37 @@ class Receipt:
     provider_message_id: str
     state: ReportedState | None
     code: str | None
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatusNews:
+    """What became of a message, by the provider's own id for it.
+
+    Messages that went out in one request share that request's id: with the account and the person it names one message. The rest is
+    as in a :class:`Receipt`.
+    """
+
+    account: str
+    provider_message_id: str
+    to: PhoneNumber
+    state: ReportedState | None
+    code: str | None
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutNews:
+    """That a person has opted out of texts from a sender at the provider, or in again; ``at`` is the provider's time for it, if it told.
+
+    An opt-in is news only where the provider says that the person gave it, and not somebody who may change its list.
+    """
+
+    account: str
+    to: PhoneNumber
+    sender: str
+    opted_out: bool
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +99,7 @@ class InboundText:
 
 @dataclass(frozen=True, slots=True)
 class ListedText:
-    """An outbound message in the provider's own list: evidence that it was accepted."""
+    """An outbound message in the provider's own list: evidence that it was accepted. ``filtered`` is as in a :class:`Receipt`."""
 
     provider_message_id: str
     to: PhoneNumber
@@ -73,3 +109,4 @@ class ListedText:
     code: str | None
     parts: int | None
     created_at: datetime
+    filtered: bool = False

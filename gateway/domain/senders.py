@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,13 +59,20 @@ def sender_map(routes: Iterable[Route], scopes: Mapping[str, Scope]) -> dict[str
                     key=f"programmes.{route.programme}.senders",
                 )
         uses.setdefault(route.sender, []).append((route.tenant, route.programme))
+    choosing = {use for use, count in Counter(use for shared in uses.values() for use in shared).items() if count > 1}
     return {
-        sender: SenderUse(sender, first[sender].account, tuple(shared), _reach(shared, scopes)) for sender, shared in uses.items()
+        sender: SenderUse(sender, first[sender].account, tuple(shared), _reach(shared, scopes, choosing))
+        for sender, shared in uses.items()
     }
 
 
-def _reach(shared: list[tuple[str, str]], scopes: Mapping[str, Scope]) -> Scope:
-    """The widest that its users ask for, and wide enough to cover all of them: a STOP names no programme."""
+def _reach(shared: list[tuple[str, str]], scopes: Mapping[str, Scope], choosing: AbstractSet[tuple[str, str]]) -> Scope:
+    """The widest that its users ask for, and wide enough to cover all of them: a STOP names no programme.
+
+    ``choosing`` are the programmes that have several senders. Which of them texts a person is the gateway's choice, and may change with
+    a provider's health: a STOP to one that left the others free would not stop the next text.
+    """
     tenants = {tenant for tenant, _ in shared}
-    by_use = Scope.ALL if len(tenants) > 1 else Scope.TENANT if len(shared) > 1 else Scope.SENDER
+    by_use = Scope.PROGRAMME if shared[0] in choosing else Scope.SENDER
+    by_use = Scope.ALL if len(tenants) > 1 else Scope.TENANT if len(shared) > 1 else by_use
     return max((by_use, *(scopes[tenant] for tenant in tenants)), key=_SCOPES.index)

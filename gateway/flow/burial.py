@@ -20,7 +20,7 @@ __all__ = ["Burial", "DeadLetter", "SealedLetter", "open_letter"]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that can never be processed: where it came from, why, and all of it sealed (None: too large to keep)."""
+    """A record that can never be processed: where it came from, why, and all of it sealed (None: not kept)."""
 
     uid: UUID
     topic: str
@@ -63,13 +63,17 @@ class Burial:
     def letter(
         self, record: Record, uid: UUID, topic: str, partition: int, fault: BadEvent, now: datetime, tenant: str | None
     ) -> DeadLetter:
-        """What is kept of a poison record, and its event. ``tenant`` None: it could not be read, or may not be believed."""
+        """What is kept of a poison record, and its event. ``tenant`` None: it could not be read, or may not be believed.
+
+        Of a record for an account that is closed nothing is kept but where it lay, and it is the system's: that tenant has no keys any more.
+        """
         value = record.value or b""
-        owner = tenant if tenant is not None and self._policies.tenant(tenant) is not None else SYSTEM_TENANT
+        closed = fault.reason == "tenant_closed"
+        owner = tenant if tenant is not None and not closed and self._policies.tenant(tenant) is not None else SYSTEM_TENANT
         origin = origin_of(record, self._marks)
         headers = [(name, said) for name, said in record.headers if name != REPLAY_HEADER]
         kept = KeptRecord(record.key, record.value, headers, origin.timestamp_ms)
-        sealed = self._vault.seal_payload(owner, "dead_letters", uid, pack(kept)) if fits(kept) else None
+        sealed = self._vault.seal_payload(owner, "dead_letters", uid, pack(kept)) if fits(kept) and not closed else None
         digest = hashlib.sha256(value).digest()
         event = DeadLetterEvent(
             dead_letter_id=uid,
@@ -105,9 +109,11 @@ class Burial:
 
 
 def open_letter(vault: Vault, letter: SealedLetter) -> KeptRecord:
-    """The record that a letter keeps. NotFound when it was too large to keep; KeyMissing, CannotOpen."""
+    """The record that a letter keeps. NotFound when it was not kept; KeyMissing, CannotOpen."""
     if letter.sealed is None:
-        raise NotFound(f"dead letter {letter.uid} was too large to keep: its length and SHA-256 alone are known")
+        raise NotFound(
+            f"dead letter {letter.uid} was too large to keep, or for an account that is closed: its length and SHA-256 alone are known"
+        )
     plain = vault.open_payload(letter.tenant, "dead_letters", letter.uid, letter.sealed)
     try:
         return unpack(letter.form, plain, letter.uid, letter.at)

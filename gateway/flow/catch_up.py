@@ -194,7 +194,11 @@ class CatchUp:
         texts: dict[str, InboundText] = {}
         for sender in self._senders.get(barrier.account, ()):
             for text in await self._lists[barrier.account].list_inbound(sender, since):
-                texts[text.provider_message_id] = text
+                known = texts.get(text.provider_message_id)
+                if (
+                    known is None or known.service is None
+                ):  # a text to a number of a service is listed for both, and says more by one
+                    texts[text.provider_message_id] = text
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         for text in sorted(texts.values(), key=lambda one: one.created_at or oldest):
             if not await self._store.seen(text.account, text.provider_message_id):

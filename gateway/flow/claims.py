@@ -11,12 +11,25 @@ from uuid import UUID
 from gateway.domain.changes import Change
 from gateway.domain.decide import Asked, Decision, Facts
 
-__all__ = ["Claimed", "Claims", "Marked", "Taken"]
+__all__ = ["Claimed", "Claims", "Instead", "Marked", "Taken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Another way out that a message may take, and that was well when it was claimed."""
+
+    route_id: int
+    sender: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A message in this worker's hands: an attempt, its way out, and what is to be sent, sealed."""
+    """A message in this worker's hands: an attempt, its way out, and what is to be sent, sealed.
+
+    ``tries_account``: it is the one request that tries an account whose breaker is open. ``instead``: the way of its next attempt, if
+    the provider surely did not accept this one for the sake of its account or sender. ``elder``: while the key that people are hashed with
+    is exchanged, the person's id under the version before.
+    """
 
     uid: UUID
     tenant: str
@@ -28,6 +41,14 @@ class Claimed:
     sender: str
     to_sealed: bytes
     body_sealed: bytes
+    tries_account: bool = False
+    instead: Instead | None = None
+    elder: bytes | None = None
+
+    @property
+    def person(self) -> bytes:
+        """One id for all messages to a person, also while the key that people are hashed with is exchanged."""
+        return self.elder or self.subject_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,6 @@ class Claims(Protocol):
         """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
         ...
 
-    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
-        """How many of these requests, with the earliest moment each can have begun at, did so although a STOP was in force."""
+    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime, str]]) -> int:
+        """How many of these requests, with the earliest moment each can have begun at and its sender, did so although a STOP was in force."""
         ...

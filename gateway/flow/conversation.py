@@ -10,6 +10,7 @@ from uuid import UUID
 
 from gateway.domain.consent import Consent, ConsentKey
 from gateway.flow.stop import InboundNote, ReadyReply
+from gateway.flow.vault import KeptNumber
 
 __all__ = ["Conversation", "InboundSource", "LastText", "OptIn"]
 
@@ -20,7 +21,10 @@ class LastText:
 
     tenant: str
     programme: str
+    uid: UUID
+    recipient_sealed: bytes | None
     recipient_ref: str | None
+    """Of a message from before they were sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,11 @@ class OptIn:
     """An opt-in to write. It undoes only opt-outs said before ``stated_at``, looked at again under the lock.
 
     Where ``proven`` is false nobody was asked when it was said, because no opt-out stood: it undoes none that was written meanwhile.
+    ``number`` and ``learned_from`` are as in an :class:`~gateway.flow.stop.OptOut`.
     """
 
     key: ConsentKey
-    source: Literal["text", "api", "cli", "import", "event"]
+    source: Literal["text", "api", "cli", "import", "event", "provider"]
     stated_at: datetime
     actor: str
     proof_sealed: bytes | None = None
@@ -39,6 +44,8 @@ class OptIn:
     reply: ReadyReply | None = None
     inbound: InboundNote | None = None
     proven: bool = True
+    number: KeptNumber | None = None
+    learned_from: tuple[str, str] | None = None
 
 
 class Conversation(Protocol):
@@ -56,6 +63,10 @@ class Conversation(Protocol):
         """The last message of ours to a person by a sender."""
         ...
 
+    async def is_closed(self, tenant: str) -> bool:
+        """Whether the tenant's customer account is closed."""
+        ...
+
     async def route_id(self, tenant: str, programme: str, sender: str) -> int | None:
         """The way out of a programme by a sender."""
         ...
@@ -70,6 +81,10 @@ class Conversation(Protocol):
 
     async def note(self, inbound: InboundNote, reply: ReadyReply | None, event: tuple[bytes, bytes] | None) -> bool:
         """Keep a text that changes no consent, with its answer or its event (uid bytes and sealed payload). False if it was there."""
+        ...
+
+    async def note_start(self, inbound: InboundNote, number: KeptNumber | None, learned_from: tuple[str, str] | None) -> bool:
+        """Keep a START that changes no consent here, and may have changed it at its provider. False if it was there."""
         ...
 
 

@@ -19,11 +19,13 @@ from gateway.domain.outcome import Later, Outcome
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
+from gateway.flow.breaker import Breaker
 from gateway.flow.claims import Claimed, Claims, Marked
 from gateway.flow.fuse import clock
 from gateway.flow.hands import Hands
 from gateway.flow.ledger import Ledger
 from gateway.flow.pacing import Pacing
+from gateway.flow.provider import Abilities
 from gateway.flow.settling import Settling
 from gateway.flow.surviving import survive
 from gateway.flow.turns import rest
@@ -62,8 +64,11 @@ class Contents:
 class Sender(Protocol):
     """A provider account."""
 
-    async def send(self, text: Text, callback_url: str) -> Outcome:
-        """Ask the provider to accept a text; whatever happens is an outcome."""
+    @property
+    def abilities(self) -> Abilities: ...
+
+    async def send(self, texts: Sequence[Text]) -> Sequence[Outcome]:
+        """Ask the provider once to accept texts of one sender, no two to the same person; whatever happens is an outcome for each."""
         ...
 
 
@@ -90,6 +95,7 @@ class Dispatch:
         senders: Mapping[str, Sender],
         pacing: Pacing,
         settling: Settling,
+        breaker: Breaker,
         gate: Gate,
         open_contents: Callable[[Claimed], Contents],
         callback_url: Callable[[Claimed], str],
@@ -104,6 +110,7 @@ class Dispatch:
         self._senders = senders
         self._pacing = pacing
         self._settling = settling
+        self._breaker = breaker
         self._gate = gate
         self._open = open_contents
         self._callback_url = callback_url
@@ -234,40 +241,57 @@ class Dispatch:
         marked = self._hands.marked.get(account)
         while marked and not self._stopping and self._pacing.free(account) > 0:
             self._pacing.take(account, 1)
-            task = asyncio.create_task(self._send(marked.popleft()))
+            task = asyncio.create_task(self._send(account, self._hands.next_request(account, self._pacing.batch(account))))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
-    async def _send(self, marked: Marked) -> None:
-        claimed = marked.claimed
+    async def _send(self, account: str, together: Sequence[Marked]) -> None:
+        """One request and what follows from it, for each of its messages by itself: none waits for another's."""
         try:
-            outcome = await self._request(marked)
+            outcomes = await self._request(account, together)
         finally:
-            self._pacing.release(claimed.account)
-            self._begin(claimed.account)
+            self._pacing.release(account)
+            self._begin(account)
+        if len(together) == 1:  # as nearly always: no task more for it
+            await self._conclude(together[0], outcomes[0])
+        else:
+            await asyncio.gather(*map(self._conclude, together, outcomes))
+        await self._breaker.heard(account, outcomes, tried=any(marked.claimed.tries_account for marked in together))
+
+    async def _conclude(self, marked: Marked, outcome: Outcome) -> None:
+        claimed = marked.claimed
         self._metrics.requests_total.labels(account=claimed.account, outcome=type(outcome).__name__.lower()).inc()
         change = await self._settling.settle(marked, outcome)
         self._hands.forget(claimed.uid, claimed.attempt)
         await self._settling.heed(claimed, outcome, change)
 
-    async def _request(self, marked: Marked) -> Outcome:
-        """One create request, if it may still begin. Nothing here is awaited between the look and the request."""
-        claimed = marked.claimed
-        try:
-            contents = self._open(claimed)
-        except GatewayError as fault:
-            log.warning("content unreadable", why=str(fault), uid=str(claimed.uid))
-            return Later(Reason.CONFIGURATION, "content_unreadable", operator=True)
-        text = Text(claimed.uid, claimed.attempt, claimed.account, claimed.sender, contents.to, contents.body)
-        url = self._callback_url(claimed)
+    async def _request(self, account: str, together: Sequence[Marked]) -> list[Outcome]:
+        """One create request for those that may still begin. Nothing here is awaited between the look and the request."""
+        texts: dict[UUID, Text] = {}
+        outcomes: dict[UUID, Outcome] = {}
         begins = clock()
-        if begins >= marked.start_by:
-            return Later(Reason.UNREACHABLE, "lease_too_short")
-        marked.begun_at = marked.marked_at + timedelta(seconds=begins - marked.answered_at)
-        self._accept_to_request_seconds.observe((marked.begun_at - uid_time(claimed.uid)).total_seconds())
-        outcome = await self._senders[claimed.account].send(text, url)
-        self._request_seconds.observe(clock() - begins)
-        return outcome
+        for marked in together:
+            claimed = marked.claimed
+            try:
+                contents = self._open(claimed)
+            except GatewayError as fault:
+                log.warning("content unreadable", why=str(fault), uid=str(claimed.uid))
+                outcomes[claimed.uid] = Later(Reason.CONFIGURATION, "content_unreadable", operator=True)
+                continue
+            if begins >= marked.start_by:
+                outcomes[claimed.uid] = Later(Reason.UNREACHABLE, "lease_too_short")
+                continue
+            url = self._callback_url(claimed)
+            texts[claimed.uid] = Text(
+                claimed.uid, claimed.attempt, claimed.account, claimed.sender, contents.to, contents.body, url
+            )
+            marked.begun_at = marked.marked_at + timedelta(seconds=begins - marked.answered_at)
+            self._accept_to_request_seconds.observe((marked.begun_at - uid_time(claimed.uid)).total_seconds())
+        if texts:
+            answers = await self._senders[account].send(list(texts.values()))
+            outcomes |= dict(zip(texts, answers, strict=True))
+            self._request_seconds.observe(clock() - begins)
+        return [outcomes[marked.claimed.uid] for marked in together]
 
     async def _take_up_lost(self) -> None:
         """Attempts in this worker's name that it does not have in its hands: an answer of the store's that was lost."""

@@ -14,7 +14,7 @@ from gateway.domain.personal import PhoneNumber
 from gateway.domain.reports import ListedText
 from gateway.domain.states import State
 from gateway.flow.ledger import Ledger
-from gateway.flow.vault import Vault
+from gateway.flow.vault import Hasher, Vault
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Doubt", "Doubts", "Evidence", "SentList"]
@@ -46,12 +46,12 @@ class Doubts(Protocol):
         """Those to be looked into now."""
         ...
 
-    async def rivals(self, uid: UUID) -> int:
+    async def rivals(self, uid: UUID, person: bytes) -> int:
         """How many messages of the same person and sender are as open as this one: a text in the list could be theirs."""
         ...
 
-    async def claimed_elsewhere(self, provider_message_ids: Sequence[str]) -> frozenset[str]:
-        """Which of the provider's ids belong to a message already."""
+    async def claimed_elsewhere(self, person: bytes, provider_message_ids: Sequence[str]) -> frozenset[str]:
+        """Which of the provider's ids belong to a message of this person already."""
         ...
 
 
@@ -74,6 +74,7 @@ class Evidence:
         ledger: Ledger,
         lists: Mapping[str, SentList],
         vault: Vault,
+        hasher: Hasher,
         metrics: Metrics,
         horizons: Horizons,
         *,
@@ -83,6 +84,7 @@ class Evidence:
         self._ledger = ledger
         self._lists = lists
         self._vault = vault
+        self._hasher = hasher
         self._metrics = metrics
         self._horizons = horizons
         self._within = timedelta(seconds=within) + _SKEW
@@ -134,15 +136,18 @@ class Evidence:
         then either still open or known to be accepted.
         """
         sent = self._lists.get(doubt.account)
-        if sent is None or await self._doubts.rivals(doubt.uid):
+        if sent is None:
             return None
         to = self._vault.open_number(doubt.tenant, doubt.uid, doubt.to_sealed)
+        person = self._hasher.subject_id(to)
+        if await self._doubts.rivals(doubt.uid, person):
+            return None
         body = self._vault.open_body(doubt.tenant, doubt.uid, doubt.body_sealed)
         earliest, latest = doubt.begun_at - _SKEW, doubt.begun_at + self._within
         listed = await sent.list_sent(to, doubt.sender, earliest)
         alike = [text for text in listed if text.to == to and text.body == body and earliest <= text.created_at <= latest]
-        if await self._doubts.rivals(doubt.uid):
+        if await self._doubts.rivals(doubt.uid, person):
             return None
-        taken = await self._doubts.claimed_elsewhere([text.provider_message_id for text in alike])
+        taken = await self._doubts.claimed_elsewhere(person, [text.provider_message_id for text in alike])
         free = [text for text in alike if text.provider_message_id not in taken]
         return free[0] if len(free) == 1 else None

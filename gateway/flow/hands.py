@@ -34,9 +34,24 @@ class Hands:
         """Those that can begin now or in a moment, and are not marked yet."""
         batch = []
         for account, ready in self.ready.items():
-            wanted = pacing.free(account) + pacing.soon(account) - len(self.marked.get(account, ()))
+            slots = pacing.free(account) + pacing.soon(account)
+            wanted = slots * pacing.batch(account) - len(self.marked.get(account, ()))
             batch += [ready.popleft() for _ in range(min(wanted, len(ready)))]
         return batch
+
+    def next_request(self, account: str, most: int) -> list[Marked]:
+        """What goes out in the next request: the first that is marked, and with it others of its sender, each to another person."""
+        marked = self.marked[account]
+        first = marked.popleft()
+        together = {first.claimed.person: first}
+        for _ in range(len(marked) if most > 1 else 0):
+            one = marked.popleft()
+            fits = one.claimed.sender == first.claimed.sender and one.claimed.person not in together
+            if fits and len(together) < most:
+                together[one.claimed.person] = one
+            else:
+                marked.append(one)  # all the way round: those that stay keep their order
+        return list(together.values())
 
     def owe(self, claimed: Iterable[Claimed]) -> None:
         """These have not begun and shall not: they go back."""

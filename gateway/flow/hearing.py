@@ -8,15 +8,17 @@ from typing import Literal, cast
 
 from gateway.domain.consent import ConsentKey
 from gateway.domain.errors import BadWebhook
+from gateway.domain.personal import PhoneNumber
+from gateway.domain.phone import BadNumber, normal_form
 from gateway.domain.policy import Policy
-from gateway.domain.reports import InboundText
+from gateway.domain.reports import InboundText, OptOutType
 from gateway.domain.senders import SenderUse
 from gateway.domain.words import Word, WordKind, read
 from gateway.flow.conversation import LastText
 from gateway.flow.stop import InboundNote, key_for
 from gateway.flow.vault import SYSTEM_TENANT
 
-__all__ = ["Heard", "keys_of", "senders_of", "whom_for", "word_of"]
+__all__ = ["Heard", "keys_of", "person_of", "senders_of", "whom_for", "word_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,24 @@ class Heard:
     policy: Policy | None
     subject_id: bytes
     word: Word | None
+    uses: Sequence[SenderUse] = ()
+    closed: bool = False
+    """Whether it is for a tenant whose customer account is closed: what it says of consent counts, and nothing of it is told or answered."""
+
+    def held_by(self, word: OptOutType) -> tuple[str, str] | None:
+        """The account and the sender whose provider says that it took the text for this word, and so holds it; None where it does not."""
+        return (self.use.account, self.use.sender) if self.use is not None and self.text.replied == word else None
 
     def note(self, fate: Literal["stop", "start", "start_not_proven", "help", "other"]) -> InboundNote:
         """What is kept of it."""
         tenant = self.whom[0] if self.whom is not None else SYSTEM_TENANT
         return InboundNote(self.text.account, self.text.provider_message_id, self.text.created_at, fate, tenant, self.subject_id)
+
+
+def person_of(number: PhoneNumber) -> PhoneNumber:
+    """A person's number in its normal form where it has one, as providers tell it where not."""
+    normal = normal_form(number.reveal())
+    return number if isinstance(normal, BadNumber) else normal
 
 
 def senders_of(text: InboundText, senders: Mapping[str, SenderUse]) -> list[SenderUse]:

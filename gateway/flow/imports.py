@@ -23,6 +23,7 @@ ImportFate = Literal[
     "kept_out",  # an opt-in, and an opt-out stands: an import undoes none
     "kept_in",  # an opt-out that was said before the opt-in that stands
     "from_the_future",  # an opt-in that is yet to be said
+    "account_closed",  # an opt-in, and the tenant's customer account is closed
 ]
 
 _LANES: Final = 16
@@ -97,4 +98,6 @@ class ConsentImport:
         if any(consent.key == key and consent.stated_at >= proof.at for consent in standing):
             return "unchanged"
         result = await self._requests.opt_in(row.tenant, row.number, row.scope, row.name, self._actor, proof)
-        return "opted_in" if result.granted else "kept_out"
+        if result.granted:
+            return "opted_in"
+        return "account_closed" if result.why == "account_closed" else "kept_out"

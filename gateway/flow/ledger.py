@@ -25,3 +25,10 @@ class Ledger(Protocol):
     async def change(self, uids: Iterable[UUID], judge: Judge, *, actor: str | None = None) -> list[Change]:
         """Lock these messages, ask what changes, write it; returns what was written. ``judge`` may be asked more than once."""
         ...
+
+    async def accepted_as(self, account: str, provider_message_id: str, subject_id: bytes) -> tuple[UUID, int] | None:
+        """The message to this person, and its attempt, that the provider account accepted by this id; None when none is known.
+
+        Messages that went out in one request share that request's id.
+        """
+        ...

@@ -1,4 +1,4 @@
-"""How full the queue is, and what operators hold: asked once a second for all the topics that a process reads."""
+"""How full the queue is, what operators hold, and which accounts are ill: asked once a second for all the topics that a process reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from gateway.domain.errors import GatewayError
 from gateway.domain.pauses import Pause
+from gateway.domain.routing import Ill
 from gateway.flow.fuse import clock
 from gateway.telemetry import Metrics
 
@@ -20,6 +21,10 @@ class Waiting(Protocol):
 
     async def pauses(self) -> frozenset[Pause]:
         """What operators hold."""
+        ...
+
+    async def ill(self) -> Ill:
+        """Which accounts and senders should not be chosen."""
         ...
 
     async def waiting(self, most: int) -> int:
@@ -41,6 +46,8 @@ class Level:
         """Whether nothing more is to be read."""
         self.pauses: frozenset[Pause] = frozenset()
         """What operators held at the last look."""
+        self.ill: Ill = frozenset()
+        """Which accounts and senders should not be chosen."""
 
     async def look(self) -> None:
         """Look, if the last time is a second ago. While PostgreSQL is away all stays as it was."""
@@ -50,6 +57,7 @@ class Level:
             self._looked = clock()
             try:
                 self.pauses = await self._store.pauses()
+                self.ill = await self._store.ill()
                 waiting = await self._store.waiting(self._high)
             except GatewayError:
                 return

@@ -12,7 +12,7 @@ from gateway.domain.errors import NotFound
 from gateway.domain.reasons import Reason
 from gateway.domain.states import State
 from gateway.flow.ledger import Ledger
-from gateway.flow.vault import Hasher
+from gateway.flow.vault import Hasher, Vault
 
 __all__ = ["Operate", "StoryStore"]
 
@@ -28,16 +28,19 @@ class StoryStore(Protocol):
 class Operate:
     """The chapter."""
 
-    def __init__(self, stories: StoryStore, ledger: Ledger, hasher: Hasher) -> None:
+    def __init__(self, stories: StoryStore, ledger: Ledger, hasher: Hasher, vault: Vault) -> None:
         self._stories = stories
         self._ledger = ledger
         self._hasher = hasher
+        self._vault = vault
 
     async def find(self, tenant: str, message_id: str) -> Mapping[str, Any] | None:
         """What became of a message, and every step of the way, ready for JSON; None when there is no such message."""
         story = await self._stories.story(tenant, self._hasher.message_id_hash(tenant, message_id))
         if story is None:
             return None
+        sealed, clear = story.pop("recipient_sealed"), story["recipient_ref"]
+        story["recipient_ref"] = self._vault.open_recipient(tenant, story["uid"], sealed, clear)
         return {
             name: [_plain(step) for step in value] if name == "steps" else _plain_value(value)
             for name, value in story.items()

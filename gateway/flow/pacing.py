@@ -33,7 +33,10 @@ class ShareStore(Protocol):
 
 
 class Pacing:
-    """This worker's room, account by account. ``limits`` are requests at once over all workers; ``request_seconds`` is T."""
+    """This worker's room, account by account. ``limits`` are requests at once over all workers; ``request_seconds`` is T.
+
+    ``batches`` says how many messages one request of an account carries at most, where that is more than one.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,10 @@ class Pacing:
         request_seconds: float,
         metrics: Metrics,
         *,
+        batches: Mapping[str, int] | None = None,
         now: Callable[[], float] = clock,
     ) -> None:
+        self._batches = batches or {}
         self._store = store
         self._limits = limits
         self._request_seconds = request_seconds
@@ -74,6 +79,10 @@ class Pacing:
             return 0
         return max(0, self._share[account] - self.in_flight[account])
 
+    def batch(self, account: str) -> int:
+        """How many messages one request carries at most."""
+        return self._batches.get(account, 1)
+
     def soon(self, account: str) -> int:
         """How many slots will fall free in the time of a mark, by how fast they lately did; a quarter of the share at most.
 
@@ -93,8 +102,9 @@ class Pacing:
         """
         rooms = {}
         for account, share in self._share.items():
-            room = self.free(account) + share // 2 - waiting.get(account, 0)
-            worth = max(1, share // 4) if waiting.get(account, 0) else 1
+            batch = self.batch(account)
+            room = (self.free(account) + share // 2) * batch - waiting.get(account, 0)
+            worth = max(1, share * batch // 4) if waiting.get(account, 0) else 1
             if room >= worth and self._now() < self._share_until[account]:
                 rooms[account] = room
         return rooms

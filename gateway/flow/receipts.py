@@ -1,4 +1,4 @@
-"""Receipts: a provider's status callbacks, many to a transaction."""
+"""Receipts: what providers tell of messages, many to a transaction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Literal
 from uuid import UUID
 
 from gateway.domain.changes import Change, Held, Horizons, report
-from gateway.domain.reports import Receipt
+from gateway.domain.reports import Receipt, StatusNews
 from gateway.flow.batching import Batcher
 from gateway.flow.fuse import clock
 from gateway.flow.ledger import Ledger
+from gateway.flow.vault import Hasher
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["ReceiptFate", "Receipts"]
@@ -22,10 +23,11 @@ log = get_logger("receipts")
 
 
 class Receipts:
-    """Takes callbacks and answers each with what it changed. Raises StoreUnavailable when PostgreSQL is away."""
+    """Takes what is told and answers each with what it changed. Raises StoreUnavailable when PostgreSQL is away."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, horizons: Horizons) -> None:
+    def __init__(self, ledger: Ledger, hasher: Hasher, metrics: Metrics, horizons: Horizons) -> None:
         self._ledger = ledger
+        self._hasher = hasher
         self._metrics = metrics
         self._horizons = horizons
         self._batches: Batcher[Receipt, ReceiptFate] = Batcher(self._receive_batch)
@@ -34,8 +36,15 @@ class Receipts:
         return len(self._batches)
 
     async def receive(self, receipt: Receipt) -> ReceiptFate:
-        """Take one callback in."""
+        """Take a callback in that names its attempt."""
         return await self._batches.put(receipt)
+
+    async def learn(self, news: StatusNews) -> ReceiptFate:
+        """Take in what became of a message that only the provider's id names. What was not settled yet when it came is unknown."""
+        named = await self._ledger.accepted_as(news.account, news.provider_message_id, self._hasher.subject_id(news.to))
+        if named is None:
+            return "unknown_message"
+        return await self.receive(Receipt(news.account, *named, news.provider_message_id, news.state, news.code, news.filtered))
 
     async def _receive_batch(self, batch: Sequence[Receipt]) -> list[ReceiptFate]:
         began = clock()

@@ -11,7 +11,16 @@ from uuid import UUID
 
 from gateway.domain.cloudevents import write_binary
 from gateway.domain.errors import CannotOpen, GatewayError, KeyMissing
-from gateway.domain.events import SOURCE, ConsentEvent, DeadLetterEvent, InboundEvent, MetricsEvent, StatusEvent, encode
+from gateway.domain.events import (
+    SOURCE,
+    SUBJECT_HEADER,
+    ConsentEvent,
+    DeadLetterEvent,
+    InboundEvent,
+    MetricsEvent,
+    StatusEvent,
+    encode,
+)
 from gateway.domain.publishing import Acknowledged, Failed, OutEvent, PublishResult, RefusedForGood
 from gateway.domain.reasons import Reason
 from gateway.flow.fuse import clock
@@ -25,8 +34,8 @@ __all__ = ["Outbox", "OutboxRow", "Publisher", "Relay", "Topics"]
 log = get_logger("relay")
 
 _STATUS_FIELDS: Final = (
-    "message_id", "tenant", "programme", "category", "recipient_ref", "state", "final", "version", "correction", "provider", "parts",
-    "policy", "rule",
+    "message_id", "tenant", "programme", "category", "state", "final", "version", "correction", "provider", "parts",
+    "policy", "rule", "account", "sender", "attempt",
 )  # fmt: skip
 
 
@@ -66,6 +75,11 @@ class OutboxRow:
     category: str | None
     recipient_ref: str | None
     trace: str | None
+    account: str | None
+    sender: str | None
+    attempt: int | None
+    recipient_uid: UUID
+    recipient_sealed: bytes | None
 
 
 class Outbox(Protocol):
@@ -209,7 +223,7 @@ class Relay:
         key = b"%s:%s" % (person, (row.rule or "").encode()) if row.kind == "consent" else person
         build: dict[str, Callable[[OutboxRow], tuple[str, str, bytes]]] = {
             "status": self._status,
-            "consent": lambda r: (self._topics.consent, ConsentEvent.TYPE, r.payload or b""),
+            "consent": self._consent,
             "dead_letter": lambda r: (self._topics.dead_letters, DeadLetterEvent.TYPE, r.payload or b""),
             "metrics": lambda r: (self._topics.metrics, MetricsEvent.TYPE, r.payload or b""),
             "inbound": self._inbound,
@@ -223,6 +237,9 @@ class Relay:
             data=data,
             traceparent=row.trace,
         )
+        if row.kind == "consent" and row.subject_id is not None:
+            # A database that is restored learns from the topic who opted out since: no pseudonym leads back to a person.
+            headers = [*headers, (SUBJECT_HEADER, self._hasher.seal_subject(person.decode(), row.subject_id).encode())]
         return OutEvent(topic, key, headers, value, ordered_by=person)
 
     def _inbound(self, row: OutboxRow) -> tuple[str, str, bytes]:
@@ -232,8 +249,19 @@ class Relay:
             self._vault.open_payload(row.tenant, "inbound", row.uid, row.payload or b""),
         )
 
+    def _consent(self, row: OutboxRow) -> tuple[str, str, bytes]:
+        data = row.payload or b""
+        if row.recipient_sealed is not None:
+            event = ConsentEvent.model_validate_json(data)
+            data = encode(event.model_copy(update={"recipient_ref": self._recipient(row)}))
+        return self._topics.consent, ConsentEvent.TYPE, data
+
+    def _recipient(self, row: OutboxRow) -> str | None:
+        return self._vault.open_recipient(row.tenant, row.recipient_uid, row.recipient_sealed, row.recipient_ref)
+
     def _status(self, row: OutboxRow) -> tuple[str, str, bytes]:
         # What the gateway wrote itself is not checked once more: model_construct takes the values as they are.
         values: dict[str, Any] = {name: getattr(row, name) for name in _STATUS_FIELDS}
-        event = StatusEvent.model_construct(reason=Reason(row.reason or ""), occurred_at=row.created_at, **values)
+        values |= {"recipient_ref": self._recipient(row), "reason": Reason(row.reason or ""), "occurred_at": row.created_at}
+        event = StatusEvent.model_construct(**values)
         return self._topics.status, StatusEvent.TYPE, encode(event)

@@ -7,21 +7,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from gateway.domain.consent import ConsentKey
+from gateway.domain.consent import ConsentKey, Scope
 from gateway.domain.errors import ProviderUnavailable, Unavailable
 from gateway.domain.events import InboundEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.parts import parts
 from gateway.domain.personal import MessageBody, PhoneNumber
-from gateway.domain.phone import BadNumber, is_toll_free, normal_form
+from gateway.domain.phone import is_toll_free
 from gateway.domain.policy import Policies
 from gateway.domain.reports import InboundText
 from gateway.domain.senders import SenderUse
 from gateway.domain.words import Word
 from gateway.flow.conversation import Conversation, InboundSource, LastText, OptIn
-from gateway.flow.hearing import Heard, keys_of, senders_of, whom_for, word_of
+from gateway.flow.hearing import Heard, keys_of, person_of, senders_of, whom_for, word_of
 from gateway.flow.stop import OptOut, ReadyReply, Stop
-from gateway.flow.vault import Hasher, Vault
+from gateway.flow.vault import SYSTEM_TENANT, Hasher, KeptNumber, Vault, owner_of
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["Replies", "ReplyFate"]
@@ -125,11 +125,11 @@ class Replies:
         keys = keys_of(uses, subject_id)
         if word is not None and word.kind == "yes":
             word = await self._yes(word, text, keys)
-        return Heard(text, use, keys, whom, policy, subject_id, word)
+        closed = whom is not None and await self._conversation.is_closed(whom[0])
+        return Heard(text, use, keys, whom, policy, subject_id, word, uses, closed)
 
     def _subject_id(self, text: InboundText) -> bytes:
-        number = normal_form(text.sender.reveal())
-        return self._hasher.subject_id(text.sender if isinstance(number, BadNumber) else number)
+        return self._hasher.subject_id(person_of(text.sender))
 
     async def _last(
         self, text: InboundText, uses: Sequence[SenderUse], subject_id: bytes
@@ -173,8 +173,22 @@ class Replies:
 
     async def _write_stop(self, heard: Heard, reply: ReadyReply | None) -> ReplyFate:
         said_at = heard.text.created_at
-        opt_out = OptOut(heard.keys[0], "text", said_at, actor="person", reply=reply, inbound=heard.note("stop"))
+        opt_out = OptOut(
+            heard.keys[0],
+            "text",
+            said_at,
+            actor="person",
+            reply=reply,
+            inbound=heard.note("stop"),
+            number=self._number(heard),
+            learned_from=heard.held_by("STOP"),
+        )
         return "stop" if await self.opt_out(heard.keys, opt_out) else "repeated"
+
+    def _number(self, heard: Heard) -> KeptNumber | None:
+        # that tenant's keys are at their end, and its provider account is told all the same
+        owner = SYSTEM_TENANT if heard.closed else owner_of(heard.keys[0])
+        return self._vault.keep_number(owner, person_of(heard.text.sender))
 
     async def _reply_if_possible(self, heard: Heard) -> ReadyReply | None:
         """The confirmation of a STOP, or None: a STOP is never lost for want of its answer, as with a key folder that is full."""
@@ -191,10 +205,15 @@ class Replies:
         if await self._conversation.seen(text.account, text.provider_message_id):
             return "repeated"
         said = await self._said_at(heard)
+        number, known = self._number(heard), heard.held_by("START")
         if said is None:
             log.warning("nobody knows when a start was said: the person stays opted out", account=text.account)
-            return "start" if await self._conversation.note(heard.note("start_not_proven"), None, None) else "repeated"
-        *others, first = [OptIn(key, "text", said[0], actor="person", proven=said[1]) for key in reversed(heard.keys)]
+            noted = await self._conversation.note_start(heard.note("start_not_proven"), number, known)
+            return "start" if noted else "repeated"
+        *others, first = [
+            OptIn(key, "text", said[0], actor="person", proven=said[1], number=number, learned_from=known)
+            for key in reversed(await self._undone(heard))
+        ]
         for opt_in in others:  # the text's id goes with the last: once it is stored, all of them are
             await self._conversation.opt_in(opt_in)
         reply = await self._reply(heard, "start", _ANSWER_WITHIN)
@@ -206,6 +225,12 @@ class Replies:
             case "not_proven":
                 log.warning("start not proven later than the stop: the person stays opted out", account=text.account)
                 return "start"
+
+    async def _undone(self, heard: Heard) -> list[ConsentKey]:
+        """What a START undoes: as far as a STOP reaches now, and an opt-out from this sender alone, as by the API."""
+        stands = {consent.key for consent in await self._conversation.consents(heard.subject_id) if consent.status == "out"}
+        senders = [ConsentKey(heard.subject_id, key.tenant, Scope.SENDER, use.sender) for use in heard.uses for key in heard.keys]
+        return list(dict.fromkeys([*heard.keys, *(key for key in senders if key in stands)]))
 
     async def _said_at(self, heard: Heard) -> tuple[datetime, bool] | None:
         """The earliest moment, by PostgreSQL's clock, at which a START can have been said, and whether the provider told it; None when
@@ -225,9 +250,16 @@ class Replies:
         return (said_at - _CLOCKS_APART, True) if said_at is not None else None
 
     async def _reply(self, heard: Heard, kind: Literal["stop", "start", "help"], within: timedelta) -> ReadyReply | None:
-        """The answer, sealed; None where the provider or the network has answered, or no way out is known."""
+        """The answer, sealed; None where the provider or the network has answered, no way out is known, or the account is closed."""
         text, use = heard.text, heard.use
-        if text.replied is not None or use is None or heard.whom is None or heard.policy is None or heard.word is None:
+        if (
+            heard.closed
+            or text.replied is not None
+            or use is None
+            or heard.whom is None
+            or heard.policy is None
+            or heard.word is None
+        ):
             return None
         if kind == "stop" and is_toll_free(PhoneNumber(text.to)):
             return None
@@ -254,8 +286,8 @@ class Replies:
         )
 
     async def _event(self, heard: Heard) -> tuple[bytes, bytes] | None:
-        """The tenant's event of a text, sealed until the relay publishes it; none where nobody can say whose it is."""
-        if heard.whom is None or heard.use is None:
+        """The tenant's event of a text, sealed until the relay publishes it; none where nobody can say whose it is, or it is closed."""
+        if heard.whom is None or heard.use is None or heard.closed:
             return None
         text, tenant = heard.text, heard.whom[0]
         now = await self._conversation.now()
@@ -268,9 +300,12 @@ class Replies:
             number=text.sender,
             sender=heard.use.sender,
             body=text.body,
-            recipient_ref=last.recipient_ref if last is not None else None,
+            recipient_ref=self._recipient(last) if last is not None else None,
             provider=self._sources[text.account].name,
             account=text.account,
             received_at=now,
         )
         return uid.bytes, self._vault.seal_payload(tenant, "inbound", uid, encode(event))
+
+    def _recipient(self, last: LastText) -> str | None:
+        return self._vault.open_recipient(last.tenant, last.uid, last.recipient_sealed, last.recipient_ref)

@@ -48,22 +48,37 @@ class ConsentRequests:
         self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str, stated_at: datetime | None = None
     ) -> OptedOut:
         """Opt a person out, and wait until that is in force, as long as a STOP may take. ``stated_at`` None means now."""
-        result = await self._stop.opt_out(OptOut(self.key(tenant, number, scope, name), self._source, stated_at, actor=actor))
+        key = self.key(tenant, number, scope, name)
+        kept = self._vault.keep_number(owner_of(key), number)
+        result = await self._stop.opt_out(OptOut(key, self._source, stated_at, actor=actor, number=kept))
         return OptedOut(in_force=result is not None and result.in_force)
 
     async def opt_in(
         self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str, proof: OptInProof
     ) -> Granted:
-        """Opt a person in on this proof, unless an opt-out stands that may have been said later; an import undoes none at all."""
+        """Opt a person in on this proof, unless an opt-out stands that may have been said later; an import undoes none at all.
+
+        For an account that is closed no proof is taken.
+        """
         key = self.key(tenant, number, scope, name)
         now = await self._conversation.now()
         if proof.at > now:
             return Granted(granted=False, why="proof_from_the_future")
+        if tenant is not None and await self._conversation.is_closed(tenant):
+            return Granted(granted=False, why="account_closed")
         uid = new_uid(now)
         plain = encode(proof)
         sealed = self._vault.seal_payload(owner_of(key), "consent", uid, plain)
         result = await self._conversation.opt_in(
-            OptIn(key, self._source, proof.at, actor=actor, proof_sealed=sealed, proof_uid=uid)
+            OptIn(
+                key,
+                self._source,
+                proof.at,
+                actor=actor,
+                proof_sealed=sealed,
+                proof_uid=uid,
+                number=self._vault.keep_number(owner_of(key), number),
+            )
         )
         return Granted(granted=result == "granted", why="" if result == "granted" else "opted_out_later")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.domain.changes import Change, Held, Horizons, settle
-from gateway.domain.errors import GatewayError, StoreRefused
+from gateway.domain.errors import CannotOpen, GatewayError, KeyMissing, StoreRefused
 from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Unknown
 from gateway.domain.retry import LONGEST_WISH, BackOff
 from gateway.flow.batching import Batcher
@@ -36,7 +36,7 @@ class Learned(Protocol):
 
 
 class Settling:
-    """The last step of an attempt: many answers to a transaction."""
+    """The last step of an attempt: many answers to a transaction. ``person`` names whom a message is to, by the first id."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Settling:
         *,
         horizons: Horizons,
         back_off: BackOff,
+        person: Callable[[Claimed], bytes],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._claims = claims
@@ -55,8 +56,9 @@ class Settling:
         self._metrics = metrics
         self._horizons = horizons
         self._back_off = back_off
+        self._person = person
         self._chance = chance
-        self._unchecked: list[tuple[UUID, datetime]] = []
+        self._unchecked: list[tuple[UUID, datetime, str]] = []
         self._batches: Batcher[Answered, Change | None] = Batcher(self._settle_batch)
 
     async def settle(self, marked: Marked, outcome: Outcome) -> Change | None:
@@ -72,6 +74,8 @@ class Settling:
         """What an answer means beyond its own message."""
         if change is not None:
             self._metrics.moved(change)
+            if change.next_route is not None:
+                self._metrics.rerouted_total.labels(account=claimed.account).inc()
         match outcome:
             case OptedOut():
                 await self._learn(claimed)
@@ -91,8 +95,16 @@ class Settling:
         """Tell the STOP chapter of an opt-out, however long PostgreSQL is away: it must not be forgotten."""
         done = False
         while not done:
-            done = await survive(self._learned.learn(claimed.tenant, claimed.subject_id, claimed.sender), log, "settling waits")
+            done = await survive(self._learn_once(claimed), log, "settling waits")
             await asyncio.sleep(0 if done else 0.5)
+
+    async def _learn_once(self, claimed: Claimed) -> None:
+        try:
+            person = self._person(claimed)
+        except (CannotOpen, KeyMissing):  # the number that was just texted: its day has ended meanwhile
+            log.error("a provider's opt-out is not learned: the number can be read no more", uid=str(claimed.uid))  # noqa: TRY400 -- the fault says no more
+            return
+        await self._learned.learn(claimed.tenant, person, claimed.sender)
 
     async def _settle_batch(self, batch: Sequence[Answered]) -> list[Change | None]:
         began = clock()
@@ -105,7 +117,8 @@ class Settling:
             remaining = [item for item in remaining if by_uid[item[0].claimed.uid] is not item]
             changes |= await self._settle_storable(by_uid)
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
-        self._unchecked += [(marked.claimed.uid, marked.begun_at) for marked, _ in batch if marked.begun_at is not None]
+        begun = ((marked.claimed, marked.begun_at) for marked, _ in batch if marked.begun_at is not None)
+        self._unchecked += [(claimed.uid, begun_at, claimed.sender) for claimed, begun_at in begun]
         await survive(self._check(), log, "settling waits")
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
 
@@ -148,8 +161,19 @@ class Settling:
 
     def _settled(self, held: Held, marked: Marked, outcome: Outcome, chance: float, now: datetime) -> Change | None:
         wait = 0.0
+        instead = marked.claimed.instead
         if isinstance(outcome, Later):
-            wait = self._back_off.delay((held.queued.tries if held.queued else 0) + 1, chance, outcome.wait)
+            # how long the provider wants to be left alone is nothing to another
+            asked = outcome.wait if instead is None or outcome.holds == "message" else None
+            wait = self._back_off.delay((held.queued.tries if held.queued else 0) + 1, chance, asked)
         return settle(
-            held.message, held.queued, marked.claimed.attempt, outcome, now, self._horizons, wait=wait, begun_at=marked.begun_at
+            held.message,
+            held.queued,
+            marked.claimed.attempt,
+            outcome,
+            now,
+            self._horizons,
+            wait=wait,
+            begun_at=marked.begun_at,
+            instead=(instead.route_id, instead.sender) if instead is not None else None,
         )

@@ -14,8 +14,11 @@ from uuid import UUID
 
 from gateway.domain.changes import Change
 from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
+from gateway.domain.errors import StoreUnavailable
 from gateway.domain.senders import SenderUse
+from gateway.domain.telling import Held, still_undone
 from gateway.flow.fuse import clock
+from gateway.flow.vault import KeptNumber
 from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["InboundNote", "OptOut", "OptOutResult", "OptOuts", "ReadyReply", "Stop", "Written", "key_for"]
@@ -54,7 +57,11 @@ class InboundNote:
 
 @dataclass(frozen=True, slots=True)
 class OptOut:
-    """An opt-out to write. ``stated_at`` None means now: the latest moment at which it can have been said."""
+    """An opt-out to write. ``stated_at`` None means now: the latest moment at which it can have been said.
+
+    ``number`` is for the provider accounts that are to be told, where it is known. ``learned_from``: the account, and the sender of ours,
+    whose provider told it and so holds it already.
+    """
 
     key: ConsentKey
     source: Source
@@ -62,16 +69,22 @@ class OptOut:
     actor: str
     reply: ReadyReply | None = None
     inbound: InboundNote | None = None
+    number: KeptNumber | None = None
+    learned_from: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An opt-out as it stands. ``repeated`` is true when the same inbound text was there before; ``key`` is then that one's."""
+    """An opt-out as it stands. ``repeated`` is true when the same inbound text was there before; ``key`` is then that one's.
+
+    ``later``: the same under later versions of the key that people are hashed with. It is in force when all of them are.
+    """
 
     key: ConsentKey
     version: int
     in_force: bool
     repeated: bool
+    later: tuple[tuple[ConsentKey, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,10 @@ class OptOuts(Protocol):
 
     async def is_in_force(self, key: ConsentKey) -> bool:
         """Whether the opt-out, whatever its version, is in force, or none stands any more."""
+        ...
+
+    async def held(self, account: str, sender: str, subject_id: bytes) -> Held | None:
+        """What an account is known to hold of a person; None when it was never to be told anything."""
         ...
 
     async def written_only(self, limit: int) -> list[tuple[ConsentKey, int]]:
@@ -145,28 +162,45 @@ class Stop:
             return None
         if not written.repeated:
             self._metrics.stops_total.labels(source=opt_out.source, scope=written.key.scope).inc()
+        # What an older process let in meanwhile; and nothing waits for what is under way by another id.
+        if written.in_force or written.later:
+            for key in (written.key, *(key for key, _ in written.later)):
+                await self._block(key)
         if written.in_force:
-            await self._block(written.key)  # what an older process let in meanwhile
             return OptOutResult(written.version, in_force=True)
-        in_force = await self._enforce(written.key, written.version, began + self._wait)
+        in_force = True
+        for key, version in (*written.later, (written.key, written.version)):  # the first last: it is the one that is told
+            in_force = in_force and await self._enforce(key, version, began + self._wait)
         if in_force:
             self._metrics.stop_in_force_seconds.observe(clock() - began)
         return OptOutResult(written.version, in_force)
 
     async def learn(self, tenant: str, subject_id: bytes, sender: str) -> None:
-        """A provider says that this person has opted out of a sender: as far as its policy lets a STOP reach."""
+        """A provider refuses a text because this person has opted out of a sender: as far as its policy lets a STOP reach.
+
+        Nothing is learned of an opt-out that the person has undone here and the provider has not heard of yet: it is the old one.
+        """
         use = self._senders.get(sender)
+        learned_from = (use.account, sender) if use is not None else None
+        if learned_from is not None and still_undone(await self._opt_outs.held(*learned_from, subject_id)):
+            self._metrics.opt_outs_learned_total.labels(account=learned_from[0], result="echo").inc()
+            return
         key = key_for(use, subject_id) if use is not None else ConsentKey(subject_id, tenant, Scope.TENANT)
-        await self.opt_out(OptOut(key, "provider", None, actor="provider"))
+        await self.opt_out(OptOut(key, "provider", None, actor="provider", learned_from=learned_from))
 
     async def finish_pending(self, limit: int = 100) -> int:
-        """Put in force what others wrote and left; returns how many were."""
+        """Put in force what others wrote and left; returns how many were. Raises StoreUnavailable when PostgreSQL was away for any."""
         pending = await self._opt_outs.written_only(limit)
         ends = clock() + 1
         finished = await asyncio.gather(*(self._enforce(key, version, ends) for key, version in pending), return_exceptions=True)
-        faults = [fault for fault in finished if isinstance(fault, BaseException)]
-        for fault in faults:  # one that fails does not keep the others from being put in force
-            log.error("opt-out not put in force", exc_info=fault)
+        away: StoreUnavailable | None = None
+        for fault in finished:  # one that fails does not keep the others from being put in force
+            if isinstance(fault, StoreUnavailable):
+                away = fault  # nothing is wrong with the opt-out, nor with the hundred others: said once
+            elif isinstance(fault, BaseException):
+                log.error("opt-out not put in force", exc_info=fault)
+        if away is not None:
+            raise away
         return sum(1 for done in finished if done is True)
 
     async def _enforce(self, key: ConsentKey, version: int, until: float) -> bool:

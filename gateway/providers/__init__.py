@@ -1,1 +1,1 @@
-"""The providers that texts leave by: one module each, over one HTTP client."""
+"""The providers that texts leave by: a folder each, over one HTTP client; all names stand in :mod:`gateway.providers.names`."""

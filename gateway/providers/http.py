@@ -23,6 +23,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from json import dumps
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -32,7 +33,7 @@ from pyreqwest.exceptions import DetailedPyreqwestError
 from gateway.domain.errors import GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyreqwest.response import ResponseBodyReader
 
@@ -130,18 +131,23 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str],
-        form: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        json: object = None,
         basic_auth: tuple[str, str] | None = None,
+        within_seconds: float | None = None,
     ) -> Answer:
         """Send one request once and return its answer, of any status; at most the time limit passes.
 
-        ``form`` is sent as ``application/x-www-form-urlencoded``.
+        ``form`` is sent as ``application/x-www-form-urlencoded``, as pairs where a name stands several times; ``json`` as
+        ``application/json``. ``within_seconds`` is a shorter limit, for what is left of somebody's time.
         Raises :class:`NotSent` only on proof that nothing left, :class:`MaybeSent` in every other case. If it is cancelled while
         the request is under way it waits for the request's end before it lets go.
         """
-        deadline = monotonic() + self._limit
-        await self._take_place()
-        exchange = asyncio.create_task(self._exchange(method, url, headers, form, basic_auth, deadline))
+        limit = self._limit if within_seconds is None else min(self._limit, within_seconds)
+        deadline = monotonic() + limit
+        content = form if form is not None else None if json is None else dumps(json).encode()
+        await self._take_place(limit)
+        exchange = asyncio.create_task(self._exchange(method, url, headers, content, basic_auth, deadline))
         self._under_way.add(exchange)
         exchange.add_done_callback(self._ended)
         try:
@@ -164,12 +170,12 @@ class HttpClient:
         await self._client.close()
         await asyncio.sleep(EXIT_GRACE_SECONDS)
 
-    async def _take_place(self) -> None:
+    async def _take_place(self, limit: float) -> None:
         if not self._places.locked():
             await self._places.acquire()  # does not wait
         else:
             try:
-                async with asyncio.timeout(self._limit * POOL_SHARE):
+                async with asyncio.timeout(limit * POOL_SHARE):
                     await self._places.acquire()
             except TimeoutError:
                 raise NotSent("pool") from None
@@ -189,7 +195,7 @@ class HttpClient:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        form: Mapping[str, str] | None,
+        content: Mapping[str, str] | Sequence[tuple[str, str]] | bytes | None,
         basic_auth: tuple[str, str] | None,
         deadline: float,
     ) -> Answer:
@@ -198,8 +204,10 @@ class HttpClient:
             request = self._client.request(method, url).headers(headers)
             if basic_auth is not None:
                 request = request.basic_auth(*basic_auth)
-            if form is not None:
-                request = request.form(form)
+            if isinstance(content, bytes):
+                request = request.header("content-type", "application/json").body_bytes(content)
+            elif content is not None:
+                request = request.form(content)
             left = deadline - self._margin - monotonic()
             if left <= 0:
                 raise NotSent("late")  # this process was held up: what begins now could end after its time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -39,7 +39,7 @@ def document() -> str:
     """The page docs/configuration.md: each setting with its variable, default, unit and meaning."""
     pages = [_HEAD]
     for place, section in _sections(Settings):
-        title = f"`{'.'.join(place)}`" if place else "General"
+        title = f"`{'.'.join(place)}`{' of ' + _whose(section) if _whose(section) else ''}" if place else "General"
         text = "" if section is Settings else f"{_first_line(section)}\n\n"
         rows = "\n".join(_row(place, name, field) for name, field in _plain(section))
         pages.append(f"## {title}\n\n{text}| setting | variable | default | meaning |\n|---|---|---|---|\n{rows}\n")
@@ -65,13 +65,19 @@ def _sections(
 ) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
     yield above, section
     for name, field in section.model_fields.items():
-        if below := nested(field.annotation):
-            named = (*above, name, alias) if get_origin(field.annotation) is dict else (*above, name)
+        for place, below in enumerate(nested(field.annotation)):
+            of_its_own = alias if not place or alias == "<alias>" else _whose(below)  # an example can't hold one alias twice
+            named = (*above, name, of_its_own) if get_origin(field.annotation) is dict else (*above, name)
             yield from _sections(below, named, alias)
 
 
+def _whose(section: type[BaseModel]) -> str:
+    provider = section.model_fields.get("provider")
+    return str(get_args(provider.annotation)[0]) if provider is not None else ""
+
+
 def _plain(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    return ((name, field) for name, field in section.model_fields.items() if nested(field.annotation) is None)
+    return ((name, field) for name, field in section.model_fields.items() if not nested(field.annotation))
 
 
 def _row(place: tuple[str, ...], name: str, field: FieldInfo) -> str:

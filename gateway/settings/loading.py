@@ -11,13 +11,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
 from gateway.domain.errors import SettingsError
+from gateway.providers.names import PROVIDERS
 from gateway.settings.model import ENVIRONMENT_DELIMITER, ENVIRONMENT_PREFIX, Settings
 
 __all__ = ["CONFIG_FILE_VARIABLE", "environment_name", "load", "nested"]
@@ -78,15 +79,17 @@ def environment_name(place: Place) -> str:
     return ENVIRONMENT_PREFIX + ENVIRONMENT_DELIMITER.join(place).upper()
 
 
-def nested(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds (a mapping's values, too), or None for a plain value."""
+def nested(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The section that a field holds (a mapping's values, too), each that it may be; none for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return (annotation,)
     if get_origin(annotation) is dict:
         return nested(get_args(annotation)[1])
-    if isinstance(annotation, UnionType):
-        return next((found for part in get_args(annotation) if (found := nested(part))), None)
-    return None
+    if get_origin(annotation) is Annotated:
+        return nested(get_args(annotation)[0])
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return tuple(found for part in get_args(annotation) for found in nested(part))
+    return ()
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -137,8 +140,7 @@ def _is_known(place: Place, section: type[BaseModel] = Settings) -> bool:
         rest = rest[1:]  # the alias
     if not rest:
         return True
-    below = nested(annotation)
-    return below is not None and _is_known(tuple(rest), below)
+    return any(_is_known(tuple(rest), below) for below in nested(annotation))
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
@@ -154,10 +156,10 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 def _places(section: type[BaseModel], above: Place = ()) -> Iterator[Place]:
     for name, field in section.model_fields.items():
         below = nested(field.annotation)
-        if below is None:
+        if not below:
             yield (*above, name)
-        else:
-            yield from _places(below, (*above, name, "main") if get_origin(field.annotation) is dict else (*above, name))
+        for one in below:
+            yield from _places(one, (*above, name, "main") if get_origin(field.annotation) is dict else (*above, name))
 
 
 def _leaves(values: Mapping[str, Any], above: Place = ()) -> Iterator[Place]:
@@ -192,6 +194,8 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 def _explain(
     kind: str, message: str, place: Place, variables: Mapping[str, str], from_file: Mapping[str, Any], file: Path | None
 ) -> str:
+    if place[:1] == ("accounts",) and place[2:3] and place[2] in PROVIDERS:
+        place = (*place[:2], *place[3:])  # the library names which section it took it for
     if place and place[-1] == "[key]":
         place, message = place[:-1], "must be a small letter, then small letters, digits, - and single _, at most 32 in all"
     text = _FRIENDLIER.get(kind, message.removeprefix("Value error, "))

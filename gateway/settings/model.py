@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.settings.parts import Account, Dispatch, Evidence, Intake, Kafka, Url, setting
+from gateway.settings.accounts import Account
+from gateway.settings.parts import Dispatch, Evidence, Intake, Kafka, Routing, Url, setting
 
 __all__ = ["ENVIRONMENT_DELIMITER", "ENVIRONMENT_PREFIX", "Settings"]
 
@@ -51,6 +52,25 @@ class Settings(BaseSettings):
         "Where the keys that seal numbers and texts are; keep it out of the database's backups. Unset: keys in state_directory.",
         example="/var/lib/sms-gateway-keys",
     )
+    key_ring_url: SecretStr | None = setting(
+        None,
+        "PostgreSQL that keeps the key ring; goes before key_ring_directory. It is another server than the data's, or the start is refused. Its table is "
+        "made when it is absent. Needs master keys.",
+        example="postgresql://keys@keys.internal/keys",
+        min_length=1,
+    )
+    master_keys_file: Path | None = setting(
+        None,
+        "File with the master keys that wrap those of the key ring, name:base64 of 32 bytes a line; all unwrap, the last wraps. It is read "
+        "again every few seconds. Unset: master/keys in state_directory, made for a new key ring in a directory.",
+        example="/run/secrets/sms-gateway-master-keys",
+    )
+    master_keys: SecretStr | None = setting(
+        None,
+        "The master keys themselves, with commas between; goes before master_keys_file.",
+        example="2026-11:base64 from your secret store",
+        min_length=1,
+    )
     public_url: Url | None = setting(
         None,
         "The address at which providers reach the web; webhook signatures are checked against it, whatever a proxy says. "
@@ -71,6 +91,11 @@ class Settings(BaseSettings):
         unit="days",
         ge=1,
         le=400,
+    )
+    trust_failover: bool = setting(
+        False,
+        "Whether a standby that was promoted has everything that was committed, as with synchronous replication: a failover then holds "
+        "nothing. A database that was restored is held all the same.",
     )
     catch_up_days: int = setting(
         3, "How far back a provider's inbound texts are listed when nothing is stored yet.", unit="days", ge=1, le=30
@@ -96,6 +121,7 @@ class Settings(BaseSettings):
     kafka: Kafka = setting(Kafka(), "How Kafka is reached.")
     dispatch: Dispatch = setting(Dispatch(), "Times of claim, request and STOP.")
     evidence: Evidence = setting(Evidence(), "How long proof is waited for.")
+    routing: Routing = setting(Routing(), "When an account is not used for a while, and how long a person keeps a sender.")
     intake: Intake = setting(Intake(), "How much is taken in.")
     accounts: dict[Alias, Account] = setting(
         {}, "Provider accounts by alias: a small letter, then small letters, digits, - and single _."
@@ -117,6 +143,8 @@ class Settings(BaseSettings):
     def _together(self) -> Self:
         if self.accounts and self.public_url is None:
             raise ValueError("public_url is needed as soon as there is an account: providers call it")
+        if self.key_ring_url is not None and self.master_keys is None and self.master_keys_file is None:
+            raise ValueError("key_ring_url needs master_keys_file or master_keys: none are made for it")
         if self.drain_seconds < self.dispatch.request_seconds:
             raise ValueError("drain_seconds must be at least dispatch.request_seconds, or a stop cuts requests off")
         if self.intake.batch > self.intake.waiting_high:

@@ -1,4 +1,4 @@
-"""The sections of the settings: Kafka, the provider accounts, and how intake, dispatch and evidence are timed."""
+"""The sections of the settings: Kafka, and how intake, dispatch and evidence are timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
-__all__ = ["Account", "Dispatch", "Evidence", "Intake", "Kafka", "Section", "Topics", "Url", "setting"]
+__all__ = ["Dispatch", "Evidence", "Intake", "Kafka", "Routing", "Section", "Topics", "Url", "required", "setting"]
 
 _REQUIRED: Any = ...
 _HIGHEST_PORT = 65_535
@@ -107,6 +107,13 @@ class Kafka(Section):
     session_seconds: float = setting(
         10.0, "After how long a worker that was killed loses its partitions to others.", unit="s", ge=1, le=300
     )
+    fetch_wait_seconds: float = setting(
+        0.5,
+        "How long a broker holds a fetch until there are records. The embedded broker is slow to notice that, and is asked every 0.02 s.",
+        unit="s",
+        ge=0.001,
+        le=5,
+    )
     idempotent: bool = setting(True, "Whether to produce idempotently; the embedded broker can't and ignores this.")
     spool: bool = setting(
         True,
@@ -139,26 +146,6 @@ class Kafka(Section):
         return self
 
 
-class Account(Section):
-    """An account with a provider. Its alias stands in webhook URLs and metrics."""
-
-    provider: Literal["twilio"] = setting("twilio", "Whose account it is.")
-    account_sid: str = required("Account SID.", example="AC" + "0" * 32, pattern=r"^AC[0-9a-fA-F]{32}$")
-    auth_token: SecretStr = required(
-        "Auth token; requests and webhooks are signed with it.", example="from your secret store", min_length=1
-    )
-    api_base: Url = setting("https://api.twilio.com", "Address of the provider's API; a region or simulator has its own.")
-    concurrency: int = setting(100, "Create requests under way at once, over all workers.", unit="requests", ge=1, le=10_000)
-    per_second: float | None = setting(
-        None,
-        "Create requests a second, over all workers; none sets no limit.",
-        unit="requests/s",
-        example=50.0,
-        gt=0,
-        le=100_000,
-    )
-
-
 class Dispatch(Section):
     """How long a claim, a request and a STOP may take. The fuse and STOP's promise hang on these: change them together."""
 
@@ -186,6 +173,33 @@ class Dispatch(Section):
             raise ValueError("stop_wait_seconds must be more than lease_seconds")
         if self.backoff_most_seconds < self.backoff_first_seconds:
             raise ValueError("backoff_most_seconds must be at least backoff_first_seconds")
+        return self
+
+
+class Routing(Section):
+    """When an account is not used for a while, and how long a person keeps a sender."""
+
+    failures: int = setting(
+        5,
+        "After how many requests in a row that an account did not answer, or of which nobody knows the outcome, it is not used.",
+        unit="requests",
+        ge=1,
+        le=1_000,
+    )
+    open_first_seconds: float = setting(
+        5.0, "How long it is not used at first; then one request tries it.", unit="s", gt=0, le=3600
+    )
+    open_most_seconds: float = setting(
+        120.0, "Longest time between two tries; it doubles with each that fails.", unit="s", gt=0, le=86_400
+    )
+    keep_sender_days: int = setting(
+        180, "How long a person keeps a programme's sender without being texted.", unit="days", ge=1, le=3650
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.open_most_seconds < self.open_first_seconds:
+            raise ValueError("open_most_seconds must be at least open_first_seconds")
         return self
 
 

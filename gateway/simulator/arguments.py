@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.domain.errors import GatewayError
-from gateway.simulator.config import Account, CarrierConfig
+from gateway.simulator.config import Account, CarrierConfig, RingCentralAccount
 from gateway.simulator.scripts import read_script
 
 __all__ = ["BadArgument", "parse_arguments"]
@@ -20,6 +20,9 @@ example:
 Numbers NXX-555-0180 to -0199 choose a script by their last digits (docs/simulator.md). For trying things out: never for production.
 """
 
+_PARTS = 4
+_GROUPS = ("Light", "Medium", "Heavy", "Auth")
+
 
 class BadArgument(GatewayError):
     """An argument of the simulator that can't be read."""
@@ -28,7 +31,7 @@ class BadArgument(GatewayError):
 def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
     """The configuration, host and port that the arguments ask for. Raises BadArgument; argparse itself ends the process."""
     parser = argparse.ArgumentParser(
-        prog="python -m gateway.simulator", description="A simulated carrier that speaks Twilio's Messages API.", epilog=_EPILOG,
+        prog="python -m gateway.simulator", description="A simulated carrier that speaks the APIs of Twilio and of RingCentral.", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
@@ -37,7 +40,30 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
     )
     add("--port", type=int, default=0, help="port to listen on; 0 takes a free one (%(default)s)")
     add("--seed", type=int, help="fixes identifiers and what chance decides; a new one each time unless given")
-    add("--account", action="append", required=True, metavar="SID:TOKEN", help="an account; may be given more than once")
+    add("--account", action="append", default=[], metavar="SID:TOKEN", help="an account at Twilio; may be given more than once")
+    add(
+        "--ringcentral",
+        action="append",
+        default=[],
+        metavar="ID:CLIENT:SECRET:JWT",
+        help="an account at RingCentral; may be given more than once",
+    )
+    for kind, use in (("sms", "single SMS"), ("a2p", "batches")):
+        add(
+            f"--{kind}-sender",
+            action="append",
+            default=[],
+            metavar="[ID=]NUMBER",
+            help=f"a number for {use} of an account at RingCentral, the first unless named",
+        )
+    add(
+        "--rate",
+        action="append",
+        default=[],
+        metavar="GROUP=N",
+        help="requests a minute in a usage plan group; none unless given",
+    )
+    add("--token-seconds", type=int, default=3600, help="how long an access token lives (%(default)s)")
     add(
         "--inbound-url",
         action="append",
@@ -59,20 +85,9 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
     add("--keep", choices=("messages", "counts"), default="messages", help="counts: keep no messages, for load (%(default)s)")
     add("--reach", action="append", default=[], metavar="PUBLIC=REAL", help="call webhook URLs that start with PUBLIC at REAL")
     given = parser.parse_args(arguments)
-    accounts = [
-        Account(
-            sid,
-            token,
-            inbound_url=_inbound_url(sid, given.inbound_url),
-            latency_ms=given.latency_ms,
-            concurrency=given.concurrency,
-            every_nth_429=given.every_nth_429,
-            callbacks=given.callbacks,
-        )
-        for sid, token in (_pair("--account", text, ":") for text in given.account)
-    ]
-    services = {sid: tuple(numbers.split(",")) for sid, numbers in (_pair("--service", text) for text in given.service)}
-    accounts[0] = replace(accounts[0], senders=tuple(given.sender), services=services)
+    accounts: list[Account | RingCentralAccount] = [*_twilio(given), *_ringcentral(given)]
+    if not accounts:
+        raise BadArgument("give an --account or a --ringcentral")
     config = CarrierConfig(
         accounts=tuple(accounts), seed=given.seed, suffixes=not given.no_suffixes, sent_ms=given.sent_ms, final_ms=given.final_ms,
         scripts={number: read_script(_value(text)) for number, text in (_pair("--script", text) for text in given.script)},
@@ -80,6 +95,60 @@ def parse_arguments(arguments: list[str]) -> tuple[CarrierConfig, str, int]:
         keep=given.keep, reach=tuple(_pair("--reach", text) for text in given.reach),
     )  # fmt: skip
     return config, given.host, given.port
+
+
+def _twilio(given: argparse.Namespace) -> list[Account]:
+    accounts = [
+        Account(sid, token, inbound_url=_inbound_url(sid, given.inbound_url), **_limits(given))
+        for sid, token in (_pair("--account", text, ":") for text in given.account)
+    ]
+    if accounts:
+        services = {sid: tuple(numbers.split(",")) for sid, numbers in (_pair("--service", text) for text in given.service)}
+        accounts[0] = replace(accounts[0], senders=tuple(given.sender), services=services)
+    return accounts
+
+
+def _ringcentral(given: argparse.Namespace) -> list[RingCentralAccount]:
+    rates = {group: _whole("--rate", number) for group, number in (_pair("--rate", text) for text in given.rate)}
+    if unknown := set(rates) - set(_GROUPS):
+        raise BadArgument(f"--rate knows no group {', '.join(sorted(unknown))}; there are {', '.join(_GROUPS)}")
+    accounts = []
+    for text in given.ringcentral:
+        parts = text.split(":")
+        if len(parts) != _PARTS or not all(parts):
+            raise BadArgument("--ringcentral needs an id, a client id, its secret and a JWT, with ':' between them")
+        sid, client_id, secret, jwt = parts
+        accounts.append(
+            RingCentralAccount(sid, client_id, secret, jwt, token_s=given.token_seconds, rates=rates, **_limits(given))
+        )
+    ids = [account.sid for account in accounts]
+    single, batches = (
+        _numbers(option, given_, ids)
+        for option, given_ in (("--sms-sender", given.sms_sender), ("--a2p-sender", given.a2p_sender))
+    )
+    return [replace(one, senders=tuple(single[one.sid]), a2p_senders=tuple(batches[one.sid])) for one in accounts]
+
+
+def _numbers(option: str, given: list[str], ids: list[str]) -> dict[str, list[str]]:
+    """Numbers by the account that each is for."""
+    numbers: dict[str, list[str]] = {sid: [] for sid in ids}
+    for text in given if ids else ():
+        sid, _, number = text.rpartition("=")
+        if (sid or ids[0]) not in numbers:
+            raise BadArgument(f"{option} names an account that no --ringcentral does")
+        numbers[sid or ids[0]].append(number)
+    return numbers
+
+
+def _limits(given: argparse.Namespace) -> dict[str, Any]:
+    names = ("latency_ms", "concurrency", "every_nth_429", "callbacks")
+    return {name: getattr(given, name) for name in names}
+
+
+def _whole(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise BadArgument(f"{option} needs a whole number")
+    return int(text)
 
 
 def _inbound_url(sid: str, given: list[str]) -> str | None:

@@ -19,7 +19,7 @@ _SEEN_LIMIT: Final = 4_000_000
 class Book:
     """What the carrier was asked, what it accepted, and what it holds.
 
-    ``counts`` has: requests, accepted, duplicates (the same to, sender and body accepted once more), refused, errors, resets, hangs,
+    A request of the book is one message that somebody asked for: a batch of many is as many. ``counts`` has: requests, accepted, duplicates (the same to, sender and body accepted once more), refused, errors, resets, hangs,
     inbound, callbacks, callbacks_failed, callbacks_retried, callbacks_dropped, and ``refused_<code>``.
     """
 
@@ -44,12 +44,15 @@ class Book:
         self._seen: set[int] = set()
         self.changed()
 
-    def open(self, account: str, begun_at: float, form: dict[str, str]) -> Request:
-        """Enter a create request, before anything is decided about it."""
+    def open(
+        self, account: str, begun_at: float, to: str, sender: str | None, body: str,
+        *, service: str | None = None, callback: str | None = None,
+    ) -> Request:  # fmt: skip
+        """Enter a request to create one message, before anything is decided about it."""
         self._number += 1
         request = Request(
-            self._number, account, begun_at, form.get("To", ""), form.get("From") or None, form.get("MessagingServiceSid") or None,
-            hashlib.sha256(form.get("Body", "").encode("utf-8", "surrogatepass")).digest(), form.get("StatusCallback") or None,
+            self._number, account, begun_at, to, sender, service,
+            hashlib.sha256(body.encode("utf-8", "surrogatepass")).digest(), callback,
         )  # fmt: skip
         self.counts["requests"] += 1
         if self.first_begun_at is None:
@@ -58,6 +61,7 @@ class Book:
             self.requests.append(request)
             if len(self.requests) > self._limit:
                 self.requests.popleft()
+        self.changed()
         return request
 
     def next_number(self) -> int:
@@ -77,11 +81,11 @@ class Book:
             self._seen.add(key)
         self.store(message)
 
-    def end(self, request: Request, ending: str, *, answer: int | None = None, code: int | None = None) -> None:
-        """The request is over."""
-        request.ending, request.answer, request.code = ending, answer, code
+    def end(self, request: Request, ending: str, *, answer: int | None = None) -> None:
+        """The request is over; it was refused where its ``code`` is set."""
+        request.ending, request.answer = ending, answer
         request.ended_at = self.clock()
-        counts = self.counts
+        counts, code = self.counts, request.code
         if code is not None:
             counts["refused"] += 1
             counts[f"refused_{code}"] += 1

@@ -1,36 +1,32 @@
-"""Status callbacks: when each is due, and a bounded number of them under way."""
+"""What is told of messages: when each callback is due, and a bounded number of them under way."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from gateway.simulator.book import Book
 from gateway.simulator.config import CallbackMode
 from gateway.simulator.plan import Step
 from gateway.simulator.records import Message, Posted
-from gateway.simulator.render import API_VERSION
-from gateway.simulator.webhooks import Webhooks
 
-__all__ = ["Callbacks"]
+__all__ = ["Callbacks", "Tell"]
+
+
+#: Tells of a message's step, once; ``forged``: without what proves who tells. What comes back says how it ended, once a webhook.
+Tell = Callable[[Message, Step, bool], Awaitable[Iterable[Posted]]]
 
 
 class Callbacks:
-    """Posts the status callbacks of accepted messages, each at its time.
+    """Tells of accepted messages, each step at its time, by whatever a provider posts for it."""
 
-    ``token_of`` gives the auth token of an account, by which its webhooks are signed.
-    """
-
-    def __init__(
-        self, webhooks: Webhooks, book: Book, token_of: Callable[[str], str], *, at_once: int, waiting_limit: int
-    ) -> None:
-        self._webhooks = webhooks
+    def __init__(self, book: Book, *, at_once: int, waiting_limit: int) -> None:
         self._book = book
-        self._token_of = token_of
         self._at_once = at_once
         self._limit = waiting_limit
-        self._due: deque[tuple[Message, int]] = deque()
+        self._due: deque[tuple[Message, int, Tell]] = deque()
         self._timers: set[asyncio.TimerHandle] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._generation = 0
@@ -40,31 +36,31 @@ class Callbacks:
         """How many callbacks are scheduled, due or under way."""
         return len(self._timers) + len(self._due) + len(self._senders)
 
-    def schedule(self, message: Message, mode: CallbackMode) -> None:
+    def schedule(self, message: Message, mode: CallbackMode, tell: Tell) -> None:
         """Plan all callbacks of a message that has just been accepted."""
-        if message.callback is None or message.plan is None:
+        if message.plan is None:
             return
         delay = max(0.0, message.starts_at - self._book.clock())
         for notice in message.plan.notices(mode):
             if self.waiting >= self._limit:
                 self._book.counts["callbacks_dropped"] += 1
                 continue
-            self._at(delay + notice.after, message, notice.step)
+            self._at(delay + notice.after, message, notice.step, tell)
 
-    def _at(self, delay: float, message: Message, step: int) -> None:
+    def _at(self, delay: float, message: Message, step: int, tell: Tell) -> None:
         if delay <= 0:
-            self._enqueue(message, step)
+            self._enqueue(message, step, tell)
             return
 
         def due() -> None:
             self._timers.discard(timer)
-            self._enqueue(message, step)
+            self._enqueue(message, step, tell)
 
         timer = asyncio.get_running_loop().call_later(delay, due)
         self._timers.add(timer)
 
-    def _enqueue(self, message: Message, step: int) -> None:
-        self._due.append((message, step))
+    def _enqueue(self, message: Message, step: int, tell: Tell) -> None:
+        self._due.append((message, step, tell))
         self._add_sender()
 
     def _add_sender(self) -> None:
@@ -82,26 +78,37 @@ class Callbacks:
 
     async def _send(self, generation: int) -> None:
         while self._due and generation == self._generation:
-            message, place = self._due.popleft()
-            if message.canceled or message.deleted or message.plan is None or message.callback is None:
+            message, place, tell = self._due.popleft()
+            if message.canceled or message.deleted or message.plan is None:
                 continue
             message.reached = max(message.reached, place)
-            step = message.plan.steps[place]
-            posted = await self._webhooks.post(
-                message.callback, self._token_of(message.account), step.status, _fields(message, step)
-            )
-            if generation == self._generation:
-                self._note(message, posted)
+            for posted in await tell(message, message.plan.steps[place], message.plan.script.callbacks == "forged"):
+                if generation == self._generation:
+                    self._note(message, posted)
 
     def _note(self, message: Message, posted: Posted) -> None:
+        if self._book.keep:
+            message.posted.append(posted)
+        self._count(posted)
+
+    def _count(self, posted: Posted) -> None:
         counts = self._book.counts
         counts["callbacks"] += 1
         counts["callbacks_retried"] += posted.attempts - 1
         if posted.http is None or posted.http >= 300:
             counts["callbacks_failed"] += 1
-        if self._book.keep:
-            message.posted.append(posted)
         self._book.changed()
+
+    def soon(self, told: Coroutine[Any, Any, Iterable[Posted]]) -> None:
+        """Tell of something that is no message, beside the request that has caused it."""
+
+        async def tell() -> None:
+            for posted in await told:
+                self._count(posted)
+
+        sender = asyncio.get_running_loop().create_task(tell())
+        self._senders.add(sender)
+        sender.add_done_callback(self._ended)
 
     def clear(self) -> None:
         """Drop everything that is not yet on its way."""
@@ -118,27 +125,3 @@ class Callbacks:
         for sender in senders:
             sender.cancel()
         await asyncio.gather(*senders, return_exceptions=True)
-
-
-def _fields(message: Message, step: Step) -> list[tuple[str, str]]:
-    """The form of a status callback.
-
-    https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks
-    """
-    fields = [
-        ("SmsSid", message.sid),
-        ("SmsStatus", step.status),
-        ("MessageStatus", step.status),
-        ("To", message.to),
-        ("MessageSid", message.sid),
-        ("AccountSid", message.account),
-        ("ApiVersion", API_VERSION),
-    ]
-    sender = message.sender or message.pool_sender
-    if sender:
-        fields.append(("From", sender))
-    if message.service:
-        fields.append(("MessagingServiceSid", message.service))
-    if step.code is not None:
-        fields.append(("ErrorCode", str(step.code)))
-    return fields

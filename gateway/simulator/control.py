@@ -9,6 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.domain.errors import GatewayError
+from gateway.simulator.ringcentral.account import RingCentralState
+from gateway.simulator.ringcentral.errors import Fault
 from gateway.simulator.scripts import NAMED, SUFFIXES, read_script
 from gateway.simulator.wire import Exchange
 
@@ -21,7 +23,7 @@ _MOST_ROWS: Final = 10_000
 _LONGEST_WAIT: Final = 60.0
 _INBOUND_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "from": str, "to": str, "body": str, "account": str, "opt_out_type": str, "deliver": bool, "repeat": int, "age": (int, float),
-    "sid": str,
+    "sid": str, "forged": bool,
 }  # fmt: skip
 
 
@@ -38,7 +40,9 @@ class Control:
             "": self._index,
             "/book": self._book,
             "/stats": self._stats,
+            "/consents": self._consents,
             "/script": self._scripts,
+            "/subscriptions": self._subscriptions,
         }
         self._posts: Mapping[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "/reset": self._reset,
@@ -46,6 +50,8 @@ class Control:
             "/mix": self._mix,
             "/account": self._account,
             "/inbound": self._inbound,
+            "/tokens": self._tokens,
+            "/subscription": self._subscription,
         }
 
     async def handle(self, exchange: Exchange) -> None:
@@ -71,7 +77,7 @@ class Control:
         return {
             "GET": [f"/_carrier{path}" for path in self._gets],
             "POST": [f"/_carrier{path}" for path in self._posts],
-            "accounts": [state.settings.sid for state in self._carrier.accounts],
+            "accounts": [state.sid for state in self._carrier.accounts],
         }
 
     async def _book(self, query: dict[str, str]) -> object:
@@ -102,8 +108,28 @@ class Control:
             pass  # the caller sees by the counts that it did not come to that
         return carrier.stats()
 
+    async def _consents(self, _query: dict[str, str]) -> object:
+        """Whom each account knows as opted out."""
+        pairs = [
+            {"account": state.sid, "from": sender, "to": to}
+            for state in self._carrier.accounts
+            for sender, to in state.opt_outs()
+        ]
+        return {"opted_out": pairs}
+
     async def _scripts(self, _query: dict[str, str]) -> object:
         return {"named": list(NAMED), "suffixes": dict(SUFFIXES) if self._carrier.config.suffixes else {}}
+
+    async def _subscriptions(self, _query: dict[str, str]) -> object:
+        """The webhook subscriptions of the accounts at RingCentral that have not expired."""
+        return {
+            "subscriptions": [
+                {"account": state.sid, **state.subscriptions.as_json(one, self._carrier.url)}
+                for state in self._carrier.accounts
+                if isinstance(state, RingCentralState)
+                for one in state.subscriptions.live()
+            ]
+        }
 
     async def _reset(self, _body: dict[str, Any]) -> object:
         self._carrier.reset()
@@ -130,6 +156,30 @@ class Control:
         changes = dict(body)
         self._carrier.accounts.change(str(changes.pop("sid", "")), **changes)
         return {}
+
+    async def _tokens(self, body: dict[str, Any]) -> object:
+        """All tokens of an account at RingCentral are worth nothing from now on."""
+        return {"revoked": self._ringcentral(body).tokens.revoke()}
+
+    async def _subscription(self, body: dict[str, Any]) -> object:
+        """A subscription of an account at RingCentral is blacklisted, or expires."""
+        found = self._ringcentral(body).subscriptions.find(str(body.get("id")))
+        if isinstance(found, Fault):
+            raise BadControl("no subscription with this id")
+        match body.get("become"):
+            case "Blacklisted":
+                found.blacklist(self._carrier.book.clock(), "By the control API")
+            case "Expired":
+                found.expires_at = 0.0
+            case _:
+                raise BadControl('become must be "Blacklisted" or "Expired"')
+        return {}
+
+    def _ringcentral(self, body: dict[str, Any]) -> RingCentralState:
+        state = self._carrier.accounts.get(str(body.get("sid", "")))
+        if not isinstance(state, RingCentralState):
+            raise BadControl("this account is not at RingCentral")
+        return state
 
     async def _inbound(self, body: dict[str, Any]) -> object:
         if unknown := set(body) - set(_INBOUND_FIELDS):

@@ -35,10 +35,11 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; of a long body the first 64 KiB, or all of it where the client was made to keep all."""
+    """An HTTP answer; of a long body the first 64 KiB, or all of it where the client was made to keep all. Header names in lower case."""
 
     status: int
     body: bytes = field(repr=False)
+    headers: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class _Connection(asyncio.Protocol):
             raise ConnectionResetError
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
         self._size = 0
         self._headers_done = self._sized = False
         self._pending = asyncio.get_running_loop().create_future()
@@ -95,8 +97,10 @@ class _Connection(asyncio.Protocol):
             self._fail()
             self.abort()
 
-    def on_header(self, name: bytes, _value: bytes) -> None:
-        self._sized = self._sized or name.lower() in {b"content-length", b"transfer-encoding"}
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers[name] = value
+        self._sized = self._sized or name in {b"content-length", b"transfer-encoding"}
 
     def on_headers_complete(self) -> None:
         self._headers_done = True
@@ -120,7 +124,8 @@ class _Connection(asyncio.Protocol):
 
     def _succeed(self) -> None:
         if self._pending is not None and not self._pending.done():
-            self._pending.set_result(Answer(self._parser.get_status_code(), b"".join(self._body)[: self._keep_body]))
+            body = b"".join(self._body)[: self._keep_body]
+            self._pending.set_result(Answer(self._parser.get_status_code(), body, self._headers))
 
     def _fail(self) -> None:
         if self._pending is not None and not self._pending.done():

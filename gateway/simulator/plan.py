@@ -19,7 +19,7 @@ class Step:
 
     after: float
     status: str
-    code: int | None = None
+    code: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gateway.simulator.config import CarrierConfig
 from gateway.simulator.plan import Plan, make_plan
-from gateway.simulator.scripts import NAMED, SUFFIXES, Script
+from gateway.simulator.scripts import NAMED, SUFFIXES, Fate, Script
 
 __all__ = ["Playlist"]
 
@@ -22,6 +22,7 @@ class Playlist:
         self._seed = seed
         self.usual = self._plan(Script())
         self.unsent = self._plan(Script(fate="queued"))
+        self._failing: dict[str, Plan] = {}
         self._suffixes = {digits: self._plan(NAMED[name]) for digits, name in SUFFIXES.items()} if config.suffixes else {}
         self.clear()
 
@@ -45,13 +46,18 @@ class Playlist:
         """From now on these scripts have these shares of the requests that no number's script is for."""
         self._mix = tuple((share, self._plan(script)) for share, script in shares)
 
-    def next(self, number: str) -> Plan:
-        """The plan for the next create request to this number."""
+    def next(self, number: str, *, alone: bool = True) -> Plan:
+        """The plan for the next message asked for to this number.
+
+        Where it is not ``alone``, chance decides on its fate only, as somebody else has decided on the request that it came in.
+        """
         plan = self._by_number.get(number)
         if plan is None and self._suffixes and number.startswith("+1"):
             plan = self._suffixes.get(number[-7:])
         if plan is None and self._mix:
             plan = self._by_chance(number)
+            if plan is not None and not alone and plan.script.answer != "accept":
+                return self._after(plan)
         if plan is None:
             return self.usual
         if plan.script.times is not None:
@@ -66,6 +72,14 @@ class Playlist:
             return plan
         script = replace(plan.script, fate="failed", fate_code=30036, sent_ms=validity * 1000, final_ms=validity * 1000)
         return self._plan(script)
+
+    def failing(self, code: str) -> Plan:
+        """The plan of a message that RingCentral takes down and never brings to its person: failed with this code, at once."""
+        plan = self._failing.get(code)
+        if plan is None:
+            fate: Fate = "undelivered" if code.startswith("SMS-CAR-") else "failed"
+            plan = self._failing[code] = self._plan(Script(fate=fate, fate_code=code, sent_ms=0, final_ms=0))
+        return plan
 
     def _after(self, plan: Plan) -> Plan:
         after = self._afterwards.get(plan)

@@ -28,7 +28,11 @@ class Posted:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """A message that the carrier has: one that it accepted, or an inbound one. Times are seconds of the Unix epoch."""
+    """A message that the carrier has: one that it accepted, or an inbound one. Times are seconds of the Unix epoch.
+
+    ``service``, ``pool_sender``, ``opt_out_type`` and ``canceled`` are Twilio's; ``batch`` and ``binned`` (deleted, not yet purged)
+    are RingCentral's.
+    """
 
     number: int
     sid: str
@@ -43,11 +47,13 @@ class Message:
     starts_at: float
     plan: Plan | None
     callback: str | None = None
+    batch: str | None = None
     pool_sender: str | None = field(default=None, repr=False)
     opt_out_type: str | None = None
     reached: int = -1
     changed_at: float = 0.0
     canceled: bool = False
+    binned: bool = False
     deleted: bool = False
     posted: list[Posted] = field(default_factory=list)
 
@@ -96,7 +102,7 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One create request. ``begun_at`` is when its first byte came; ``answer`` the HTTP status, None while or where none was sent.
+    """What was asked for one message. ``begun_at`` is when its first byte came; ``answer`` the HTTP status, None while or where none was sent.
 
     ``ending`` is "" while it is under way, then "answered", "reset", "hung" or "left" (the client went away).
     """
@@ -113,7 +119,7 @@ class Request:
     accepted_at: float | None = None
     ended_at: float | None = None
     answer: int | None = None
-    code: int | None = None
+    code: int | str | None = None
     ending: str = ""
 
     def as_json(self, now: float) -> dict[str, Any]:
@@ -127,6 +133,7 @@ class Request:
             "service": self.service,
             "body_sha256": self.body_sha256.hex(),
             "callback": self.callback,
+            "batch": None if message is None else message.batch,
             "begun_at": self.begun_at,
             "accepted_at": self.accepted_at,
             "ended_at": self.ended_at,

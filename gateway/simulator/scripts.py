@@ -23,7 +23,7 @@ Answer = Literal[
     "cut_after",  # accepted; 201, and the connection ends in the middle of the body
 ]
 Fate = Literal["delivered", "undelivered", "failed", "sent", "queued"]
-CallbackFate = Literal["normal", "lost", "repeated", "reversed", "late"]
+CallbackFate = Literal["normal", "lost", "repeated", "reversed", "late", "forged"]
 
 _BEFORE: Final = frozenset({"refuse", "error_before", "reset_before", "hang_before"})
 
@@ -37,22 +37,24 @@ class Script:
     """One way to treat a create request and the message that it makes. All times are in milliseconds.
 
     ``answer`` is what the client sees; with ``times`` it holds for that many create requests to the number, and the ones after are
-    accepted as usual. ``status`` and ``code`` belong to an answer that is an error. ``before_ms`` passes before the carrier decides
+    accepted as usual. ``status`` and ``code`` belong to an answer that is an error; a code is a number at Twilio and text at
+    RingCentral, which has words of its own for the numbers of the named scripts. ``before_ms`` passes before the carrier decides
     (a message is accepted after it), ``after_ms`` between its decision and its answer. ``fate`` is how an accepted message ends,
-    with ``fate_code`` as Twilio's error code; ``sent_ms`` and ``final_ms`` count from acceptance (None: the carrier's own).
-    ``callbacks`` tells what becomes of its status callbacks; ``late_ms`` is how late, ``repeats`` how often again.
+    with ``fate_code`` as its error; ``sent_ms`` and ``final_ms`` count from acceptance (None: the carrier's own).
+    ``callbacks`` tells what becomes of its status callbacks; ``late_ms`` is how late, ``repeats`` how often again; forged ones lack
+    what proves that they are the carrier's.
     """
 
     answer: Answer = "accept"
     times: int | None = None
     status: int = 0
-    code: int = 0
+    code: int | str = 0
     message: str = ""
     retry_after: int | None = None
     before_ms: float = 0
     after_ms: float = 0
     fate: Fate = "delivered"
-    fate_code: int | None = None
+    fate_code: int | str | None = None
     sent_ms: float | None = None
     final_ms: float | None = None
     callbacks: CallbackFate = "normal"
@@ -67,9 +69,12 @@ class Script:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
                 raise BadScript(f"script: {name} must be a number that is not negative")
-        for name in ("times", "repeats", "status", "code", "fate_code", "retry_after"):
+        for name in ("times", "repeats", "status", "retry_after"):
             if not isinstance(getattr(self, name), int | None):
                 raise BadScript(f"script: {name} must be a whole number")
+        for name in ("code", "fate_code"):
+            if not isinstance(getattr(self, name), int | str | None):
+                raise BadScript(f"script: {name} must be a whole number or text")
         if not isinstance(self.message, str):
             raise BadScript("script: message must be text")
         if self.status and not 400 <= self.status <= 599:
@@ -105,6 +110,7 @@ NAMED: Final[Mapping[str, Script]] = {
     "callbacks_repeated": Script(callbacks="repeated"),
     "callbacks_reversed": Script(callbacks="reversed"),
     "callbacks_late": Script(callbacks="late", late_ms=5000),
+    "callbacks_forged": Script(callbacks="forged"),
     "opted_out": Script(answer="refuse", status=400, code=21610, message="Attempt to send to unsubscribed recipient"),
     "not_textable": Script(answer="refuse", status=400, code=21614, message="'To' number is not a valid mobile number"),
     "queue_full": Script(answer="refuse", status=429, code=21611, message="This 'From' number has exceeded its message queue"),

@@ -65,8 +65,8 @@ class Exchange:
         """The query's parameters, blank ones too."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
-    async def body(self) -> bytes:
-        """The whole body. Raises TooLarge above 1 MiB, ConnectionError when the client goes away before its end."""
+    async def body(self, limit: int = BODY_LIMIT) -> bytes:
+        """The whole body. Raises TooLarge above ``limit`` bytes, ConnectionError when the client goes away before its end."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -75,7 +75,7 @@ class Exchange:
                 raise ConnectionResetError("the client went away")
             chunk = event.get("body", b"")
             size += len(chunk)
-            if size > BODY_LIMIT:
+            if size > limit:
                 raise TooLarge
             chunks.append(chunk)
             if not event.get("more_body", False):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.domain.chain import GENESIS, Anchor, AuditRecord, Chained
 from gateway.flow.chain import Head, Unchained
+from gateway.store.lineage import require_life
 from gateway.store.statements import statements
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Chains:
         sql = statements("chain")
 
         async def work(session: Session) -> list[Chained]:
+            await require_life(session, self._database.expected)  # else a chain would go on from where it was long ago
             taken = sorted(await session.fetch(sql["take"], most), key=lambda row: row["id"])
             if not taken:
                 return []
@@ -67,7 +69,10 @@ class Chains:
 
     async def unpublished(self, most: int) -> list[Chained]:
         """What the topic lacks, each tenant's in order."""
-        return [chained_from(row) for row in await self._database.fetch(statements("chain")["unpublished"], most)]
+        return [
+            chained_from(row)
+            for row in await self._database.fetch(statements("chain")["unpublished"], most, *self._database.expected)
+        ]
 
     async def mark_published(self, last: Sequence[Chained]) -> None:
         """The topic has each of these tenants' chains up to this record."""

@@ -34,7 +34,7 @@ select c.at, c.tenant, c.uid, c.number, c.step, c.state, c.reason, c.rule, c.pol
  cross join lateral (select * from audit_chain c
                       where c.tenant = h.tenant and c.sequence > h.published and c.chained_at >= h.published_at
                       order by c.sequence limit $1) c
- where h.published < h.sequence
+ where h.published < h.sequence and (select gateway_lives($2::text, $3::bigint, $4::text))
  order by h.published_at, c.tenant, c.sequence
  limit $1
 

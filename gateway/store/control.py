@@ -43,11 +43,16 @@ class Control:
         moment: datetime = (await self._database.fetch(statements("ledger")["now"]))[0][0]
         return moment
 
-    async def keep_fingerprint(self, fingerprint: str) -> None:
-        """Refuse a key ring other than the one that the stored hashes were made with: no opt-out would be found by it."""
+    async def fingerprint(self) -> str | None:
+        """Which key ring the stored hashes were made with; None before anything was."""
+        rows = await self._rows("known_fact", "key_ring")
+        return rows[0]["value"] if rows else None
+
+    async def keep_fingerprint(self, fingerprint: str, shown: str) -> None:
+        """Refuse a key ring other than the one that the stored hashes were made with: no opt-out would be found by it. ``shown`` names it."""
         kept = (await self._rows("fact", "key_ring", fingerprint))[0]["value"]
         if kept != fingerprint:
-            raise KeyMissing("the key ring is not the one that this database was written with: no opt-out would be found by it")
+            raise KeyMissing(f"{shown} is not the key ring that this database was written with: no opt-out would be found by it")
 
     async def note_gap(self, topic: str, partition: int, first_offset: int, next_offset: int, why: str) -> None:
         """Keep in the audit that records of the input topic were never read."""
@@ -179,9 +184,9 @@ class Control:
             await self._audit("token_revoked", "", name, actor)
         return done
 
-    async def find(self, token_hash: bytes) -> TokenGrant | None:
-        """What a token grants at the API; None when there is none, or it is revoked."""
-        rows = await self._rows("find_token", token_hash)
+    async def find(self, token_hash: bytes, right: str = "api") -> TokenGrant | None:
+        """What a token grants at the API; None when there is none, it is revoked, or has not this right."""
+        rows = await self._rows("find_token", token_hash, right)
         return (
             TokenGrant(rows[0]["name"], None if rows[0]["tenants"] is None else frozenset(rows[0]["tenants"])) if rows else None
         )

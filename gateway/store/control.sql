@@ -80,9 +80,9 @@ select name, tenants, rights, created_at, revoked_at from tokens order by create
 -- name: revoke_token
 update tokens set revoked_at = (select gateway_now()) where name = $1 and revoked_at is null returning name
 
--- Of the API alone: what a token may do elsewhere is asked there.
+-- By one right alone: what else a token may do is asked elsewhere.
 -- name: find_token
-select name, tenants from tokens where token_hash = $1 and revoked_at is null and 'api' = any(rights)
+select name, tenants from tokens where token_hash = $1 and revoked_at is null and $2 = any(rights)
 
 -- name: audit
 insert into audit_unchained (at, tenant, number, step, rule, actor) values ((select gateway_now()), $1, 0, $2, $3, $4)
@@ -90,15 +90,18 @@ insert into audit_unchained (at, tenant, number, step, rule, actor) values ((sel
 -- name: fact
 insert into facts (name, value) values ($1, $2) on conflict (name) do update set name = excluded.name returning value
 
+-- name: known_fact
+select value from facts where name = $1
+
 -- What became of records that nobody will read.
 -- name: note_gap
 insert into audit_unchained (at, tenant, number, step, evidence, actor) values ((select gateway_now()), '_system', 0, $1, $2, $3)
 
 -- A message by its producer's id; what it is doing now stands in the queue.
 -- name: story
-select m.uid, m.tenant, m.programme, m.category, m.message_id, m.recipient_ref,
+select m.uid, m.tenant, m.programme, m.category, m.message_id, m.recipient_ref, m.recipient_sealed,
        case when q.state in ('claimed', 'marked') then 'sending' else m.state end as state, m.reason, m.final, m.version, m.policy, m.rule,
-       m.attempt, m.provider, m.account, m.sender, m.provider_message_id, m.code, m.parts, m.expires_at, m.not_before, m.settle_by,
+       m.attempt, m.provider, m.account, coalesce(q.sender, m.sender) as sender, m.provider_message_id, m.code, m.parts, m.expires_at, m.not_before, m.settle_by,
        q.state as queued, q.due_at, q.tries
   from message_ids i join messages m on m.uid = i.uid left join queue q on q.uid = m.uid
  where i.tenant = $1 and i.id_hash = $2

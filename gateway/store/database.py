@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 import asyncpg
 
 from gateway.domain.errors import StoreRefused, StoreUnavailable
+from gateway.domain.lineage import ANY, Expected
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -80,6 +81,8 @@ class Database:
         self._url = url
         self._sessions = sessions
         self._pool: Pool[Record] | None = None
+        self.expected: Expected = ANY
+        """The database that claims, marks, intake and the relay are meant for; in another they do nothing."""
         logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # its pool logs a traceback when PostgreSQL is away
 
     async def open(self) -> Self:
@@ -132,6 +135,10 @@ class Database:
     async def fetch(self, statement: str, *arguments: object) -> list[Record]:
         """The rows of one statement that is a transaction of its own."""
         return await self._run(lambda session: session.fetch(statement, *arguments))
+
+    async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Run ``work``, which is one statement and what is made of its rows: a transaction of its own, without a begin and an end."""
+        return await self._run(work)
 
     async def execute(self, statement: str, *arguments: object) -> str:
         """Run one statement that is a transaction of its own; returns PostgreSQL's command tag."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -13,16 +12,22 @@ from uuid import UUID
 from gateway.domain.changes import Change, Queued, claim, end
 from gateway.domain.consent import Consent, Reach
 from gateway.domain.decide import Asked, Decision, Facts
-from gateway.domain.pauses import Pause, is_paused
+from gateway.domain.errors import SubjectKeysChanged
+from gateway.domain.reasons import Reason
 from gateway.domain.states import State
-from gateway.flow.claims import Claimed, Taken
+from gateway.flow.claims import Claimed, Instead, Taken
+from gateway.flow.people import FirstKey, People
+from gateway.flow.rerouting import next_way
+from gateway.store.barriers import Barriers, read_barriers
 from gateway.store.consents import consents_of
 from gateway.store.ledger import apply, lock_messages
 from gateway.store.statements import statements
+from gateway.store.subject_keys import require_known
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
+    from gateway.domain.routing import Router
     from gateway.flow.accept import Route
     from gateway.store.database import Database, Session
 
@@ -31,39 +36,11 @@ __all__ = ["Claims"]
 _BURST: Final = timedelta(seconds=0.25)  # what a sender did not use of its rate is kept no longer
 
 
-@dataclass(frozen=True, slots=True)
-class _Barriers:
-    """What stands before a claim as a whole."""
-
-    now: datetime
-    pauses: frozenset[Pause]
-    shut: frozenset[str]
-    held: frozenset[tuple[str, str]]
-    clear_spools: frozenset[str]
-
-    @classmethod
-    def of(cls, rows: Sequence[Record]) -> _Barriers:
-        return cls(
-            now=next(row["at"] for row in rows if row["kind"] == "now"),
-            pauses=frozenset((row["scope"], row["tenant"], row["name"]) for row in rows if row["kind"] == "pause"),
-            shut=frozenset(row["name"] for row in rows if row["kind"] == "catch_up"),
-            held=frozenset((row["name"], row["scope"]) for row in rows if row["kind"] == "hold"),
-            clear_spools=frozenset(row["name"] for row in rows if row["kind"] == "spool"),
-        )
-
-    def open(self, route: Route) -> bool:
-        return (
-            route.account not in self.shut
-            and not is_paused(self.pauses, route.tenant, route.programme, route.provider)
-            and not {(route.account, ""), (route.account, route.sender)} & self.held
-        )
-
-
 class Claims:
     """One worker's claims. ``policies`` are versions by tenant, ``account_rates`` requests a second; ``lease`` is in seconds.
 
     ``spool``: the topic that must have been read to its end of late; None where there is none. ``allow_list``: the only people who may
-    be texted, by ``subject_id``; None: everybody.
+    be texted, by their ids under every version that is known; None: everybody.
     """
 
     def __init__(
@@ -75,7 +52,10 @@ class Claims:
         account_rates: Mapping[str, float],
         lease: float,
         spool: str | None = None,
-        allow_list: Collection[bytes] | None = None,
+        allow_list: Container[bytes] | None = None,
+        *,
+        router: Router[Route],
+        people: People | None = None,
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -85,16 +65,22 @@ class Claims:
         self._lease = lease
         self._spool = spool
         self._allow_list = allow_list
+        self._router = router
+        self._people = people or FirstKey()
 
     async def claim(self, room: Mapping[str, int], decide: Callable[[Asked, Facts, datetime], Decision], most: int) -> Taken:
         """One transaction: lock what is due, read consent in a later statement, decide, commit what is claimed and what is blocked."""
 
         async def work(session: Session) -> Taken:
-            barriers = _Barriers.of(await session.fetch(statements("dispatch")["barriers"]))
+            barriers = await read_barriers(session, self._database.expected)
+            if not barriers.lives:
+                return Taken()
             if self._spool is not None and self._spool not in barriers.clear_spools:
                 return Taken()
+            require_known(barriers.subject_keys.text, self._people)
             open_routes = [route for route in self._routes.values() if barriers.open(route)]
-            rooms, rated, left = await self._paced(session, self._rooms(room, open_routes), barriers.now)
+            granted = await self._tried(session, room, barriers)
+            rooms, rated, left = await self._paced(session, self._rooms(granted, open_routes), barriers.now)
             if not rooms:
                 return Taken()
             rows = await session.fetch(
@@ -102,7 +88,7 @@ class Claims:
                 list(rooms),
                 list(rooms.values()),
                 barriers.now,
-                min(most, sum(room.values())),
+                min(most, sum(granted.values())),
                 [route.route_id for route in open_routes],
             )
             if not rows:
@@ -113,7 +99,9 @@ class Claims:
                 (r["subject_id"], r["tenant"], r["sender"])
                 for r in await session.fetch(statements("dispatch")["under_way"], subjects)
             }
-            changes = await self._decide(session, rows, consents, busy, room, left, decide, barriers.now)
+            lanes = await self._lanes(session, rows, barriers, open_routes)
+            changes = await self._decide(session, rows, consents, busy, lanes, granted, left, decide, barriers.now)
+            await self._begin_tries(session, changes, barriers)
             await apply(session, changes, worker_id=self._worker_id, lease=self._lease, actor=self._worker_id)
             taken = {change.uid: change for change in changes if change.queue == "claim"}
             if rated:
@@ -121,14 +109,59 @@ class Claims:
             contents = (
                 {c["uid"]: c for c in await session.fetch(statements("dispatch")["contents"], list(taken))} if taken else {}
             )
+            well = {route.route_id for route in open_routes if barriers.well(route)}
             claimed = [
-                self._claimed(row, taken[row["uid"]], contents[row["uid"]])
+                self._claimed(row, taken[row["uid"]], contents[row["uid"]], barriers, well, lanes)
                 for row in rows
                 if row["uid"] in taken and row["uid"] in contents
             ]
             return Taken(claimed, [change for change in changes if change.queue == "leave"])
 
-        return await self._database.transact(work)
+        try:
+            return await self._database.transact(work)
+        except SubjectKeysChanged:
+            await self._people.look()
+            return Taken()
+
+    @staticmethod
+    async def _lanes(
+        session: Session, rows: Sequence[Record], barriers: Barriers, open_routes: Sequence[Route]
+    ) -> Mapping[UUID, bytes] | None:
+        """While the key that people are hashed with is exchanged: whose lane each message is in, for those whose lane is free under
+        both ids; looked at after it is locked. None when no exchange is open: a person has one id in the queue.
+        """
+        if barriers.subject_keys.settled:
+            return None
+        sql, uids = statements("dispatch"), [row["uid"] for row in rows]
+        locked = {row["uid"]: row for row in await session.fetch(sql["lock_elders"], uids)}
+        crossed = {
+            row["uid"]
+            for row in await session.fetch(sql["crossed"], uids, barriers.now, [route.route_id for route in open_routes])
+        }
+        return {
+            row["uid"]: locked[row["uid"]]["elder"] or row["subject_id"]
+            for row in rows
+            if row["uid"] not in crossed and locked[row["uid"]]["alone"]
+        }
+
+    @staticmethod
+    async def _tried(session: Session, room: Mapping[str, int], barriers: Barriers) -> Mapping[str, int]:
+        """The room, cut down to one request for accounts that are to be tried, and to none where another claim does."""
+        free = [account for account, is_free in barriers.tried.items() if is_free and account in room]
+        if not free:
+            return room
+        rows = await session.fetch(statements("dispatch")["lock_tries"], free)
+        may_try = {row["account"] for row in rows}
+        return {
+            account: room if account not in barriers.tried else min(room, int(account in may_try))
+            for account, room in room.items()
+        }
+
+    async def _begin_tries(self, session: Session, changes: Sequence[Change], barriers: Barriers) -> None:
+        """Let no other claim try what this one tries, until its claim and its mark can have ended."""
+        trying = {change.account for change in changes if change.queue == "claim" and change.account in barriers.tried}
+        if trying:
+            await session.execute(statements("dispatch")["begin_tries"], sorted(filter(None, trying)), 2 * self._lease)
 
     @staticmethod
     def _rooms(room: Mapping[str, int], open_routes: Sequence[Route]) -> dict[int, int]:
@@ -191,6 +224,7 @@ class Claims:
         rows: Sequence[Record],
         consents: Mapping[bytes, Sequence[Consent]],
         busy: set[tuple[bytes, str, str]],
+        lanes: Mapping[UUID, bytes] | None,
         room: Mapping[str, int],
         left: dict[tuple[str, str], int],
         decide: Callable[[Asked, Facts, datetime], Decision],
@@ -201,21 +235,24 @@ class Claims:
         slots = dict(room)
         for row in rows:
             person = (row["subject_id"], row["tenant"], row["sender"])
+            lane = person if lanes is None else (lanes.get(row["uid"], b""), row["tenant"], row["sender"])
+            free = row["alone"] and not {person, lane} & busy and (lanes is None or row["uid"] in lanes)
             route = self._routes[row["route_id"]]
             queued = self._queued(row, route)
-            asked = Asked(
-                row["kind"], row["category"], Reach(row["tenant"], row["programme"], row["sender"]), row["expires_at"], None
-            )
+            others = self._router.others(row["tenant"], row["programme"]) if row["any_sender"] else frozenset()
+            reach = Reach(row["tenant"], row["programme"], row["sender"], others)
+            asked = Asked(row["kind"], row["category"], reach, row["expires_at"], None)
             facts = Facts(
                 self._policies.get(row["tenant"], ""),
                 consents.get(row["subject_id"], ()),
+                self._problem(row, route),
                 allow_listed=self._allow_list is None or row["subject_id"] in self._allow_list,
             )
             decision = decide(asked, facts, now)
             if decision.verdict in ("block", "expire"):
                 ends[row["uid"]] = queued, decision
-            elif row["alone"] and person not in busy and decision.verdict == "send" and self._take(row, route, slots, left):
-                busy.add(person)
+            elif free and decision.verdict == "send" and self._take(row, route, slots, left):
+                busy |= {person, lane}
                 changes.append(claim(queued, decision))
         if ends:
             for uid, message in (await lock_messages(session, sorted(ends))).items():
@@ -223,6 +260,25 @@ class Claims:
                 state = State.BLOCKED if decision.verdict == "block" else State.EXPIRED
                 changes.append(end(message, queued, state, decision.reason, decision.rule, decision.policy))
         return changes
+
+    def _problem(self, row: Record, route: Route) -> Reason | None:
+        """Why today's policy lets the message not leave by its way: the policy may be another than the one that chose it."""
+        if row["kind"] != "outbound":
+            return self._router.forbidden(route)
+        found = self._router.ways(row["tenant"], row["programme"], row["category"], row["country"])
+        if isinstance(found, Reason):
+            return found
+        if any(way.route_id == route.route_id for way in found.ways):
+            return None
+        return self._router.forbidden(route) or Reason.NO_ROUTE
+
+    def _instead(self, row: Record, route: Route, well: Collection[int]) -> Instead | None:
+        """Where the message goes if this attempt is surely refused for the sake of its account or sender."""
+        if not row["any_sender"] or row["kind"] != "outbound":
+            return None
+        asked = row["tenant"], row["programme"], row["category"], row["country"]
+        way = next_way(self._router, *asked, row["subject_id"], route.route_id, well)
+        return Instead(way.route_id, way.sender) if way is not None else None
 
     @staticmethod
     def _take(row: Record, route: Route, slots: dict[str, int], left: dict[tuple[str, str], int]) -> bool:
@@ -251,7 +307,15 @@ class Claims:
             sender=row["sender"],
         )
 
-    def _claimed(self, row: Record, change: Change, contents: Record) -> Claimed:
+    def _claimed(
+        self,
+        row: Record,
+        change: Change,
+        contents: Record,
+        barriers: Barriers,
+        well: Collection[int],
+        lanes: Mapping[UUID, bytes] | None,
+    ) -> Claimed:
         route = self._routes[row["route_id"]]
         return Claimed(
             uid=row["uid"],
@@ -264,6 +328,9 @@ class Claims:
             sender=row["sender"],
             to_sealed=contents["to_sealed"],
             body_sealed=contents["body_sealed"],
+            tries_account=route.account in barriers.tried,
+            instead=self._instead(row, route, well),
+            elder=lanes[row["uid"]] if lanes is not None and lanes[row["uid"]] != row["subject_id"] else None,
         )
 
     async def mark(self, claimed: Sequence[Claimed]) -> dict[UUID, datetime]:
@@ -275,6 +342,7 @@ class Claims:
             self._worker_id,
             self._lease,
             self._spool,
+            *self._database.expected,
         )
         return {row["uid"]: row["marked_at"] for row in rows}
 
@@ -287,8 +355,8 @@ class Claims:
         """Let nothing of a sender, or with an empty sender of the account, be claimed for a while."""
         await self._database.execute(statements("dispatch")["hold"], account, sender, seconds, reason)
 
-    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
+    async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime, str]]) -> int:
         """How many of these requests began although a STOP was in force."""
-        uids, moments = zip(*begun, strict=True)
-        count: int = (await self._database.fetch(statements("dispatch")["sends_after_stop"], list(uids), list(moments)))[0][0]
+        columns = map(list, zip(*begun, strict=True))
+        count: int = (await self._database.fetch(statements("dispatch")["sends_after_stop"], *columns))[0][0]
         return count

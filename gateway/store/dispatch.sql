@@ -25,7 +25,7 @@ with locked as materialized (
     from unnest($1::int[], $2::int[]) with ordinality as room(route_id, free, place)
    cross join lateral (
      select q.uid, q.route_id, q.tenant, q.programme, q.category, q.kind, q.subject_id, q.sender, q.expires_at, q.attempt, q.tries,
-            q.steps, q.parts
+            q.steps, q.parts, q.any_sender, q.country
        from queue q
       where q.route_id = room.route_id and q.state = 'waiting' and q.due_at <= $3
         and not exists (
@@ -47,18 +47,64 @@ select *, pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || 
 -- name: under_way
 select subject_id, tenant, sender from queue where subject_id = any($1::bytea[]) and state <> 'waiting'
 
--- What stands before a claim as a whole: pauses, catch-ups, and the holds that providers asked for; with the time. Of a spool its
--- row says that it was read to its end of late: without one it is shut.
+-- While the key that people are hashed with is exchanged, a person may be in the queue under two ids. The lane of the one before is locked
+-- too, by who has an id that came after it.
+-- name: lock_elders
+select uid, elder,
+       elder is null or pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || ':' || encode(elder, 'hex'), 0)) as alone
+  from queue where uid = any($1::uuid[])
+
+-- And in a statement of its own, whose lane is held by a message that stands under the other id: as in lock_candidates.
+-- name: crossed
+select distinct q.uid
+  from unnest($1::uuid[]) as wanted(uid)
+  join queue q on q.uid = wanted.uid
+ cross join lateral (
+   select * from queue o where o.subject_id = q.elder
+   union all
+   select * from queue o where o.elder = q.subject_id) e
+ where e.tenant = q.tenant
+   and (e.state <> 'waiting' and e.sender = q.sender
+        or e.category = q.category and e.uid < q.uid
+            and (e.due_at <= $2 and e.route_id = any($3::int[]) or e.lane_until > $2 or e.state <> 'waiting'))
+
+-- What stands before a claim as a whole: pauses, catch-ups, the holds that providers asked for, and accounts whose breaker lets one
+-- request at a time try them; with the time. Of a spool its row says that it was read to its end of late: without one it is shut.
 -- name: barriers
 select 'now' as kind, '' as scope, '' as tenant, '' as name, gateway_now() as at
 union all
+-- Whether this is the database that is meant: see gateway_lives.
+select 'lives', '', '', '', null where gateway_lives($1::text, $2::bigint, $3::text)
+union all
 select 'pause', scope, tenant, name, null from pauses
+union all
+-- An account that is closed stands like a pause of its tenant, until what waits is ended.
+select 'pause', 'tenant', tenant, '', null from closed_accounts where closed_at <= (select gateway_now())
 union all
 select 'catch_up', '', '', account, null from catch_up where raised_at is not null
 union all
 select 'hold', sender, '', account, hold_until from paces where hold_until > (select gateway_now())
 union all
+select 'breaker', '', '', account, greatest(trying_until, 'epoch') from paces
+ where breaker = 'open' and hold_until <= (select gateway_now())
+union all
 select 'spool', '', '', topic, null from spool where clear_until > (select gateway_now())
+union all
+-- The versions of the key that people are hashed with, once there are several.
+select 'subject_keys', '', '', value, null from facts where name = 'subject_keys' and value <> '1/1/settled'
+
+-- Who may try accounts whose breaker is open: one claim at a time, and no second one while a try is under way. Before the candidates
+-- are locked, as the paces are.
+-- name: lock_tries
+select account from paces
+ where account = any($1::text[]) and sender = '' and breaker = 'open' and hold_until <= (select gateway_now())
+   and trying_until <= (select gateway_now())
+ order by account
+   for update skip locked
+
+-- A try that nobody hears of again is over by itself.
+-- name: begin_tries
+update paces set trying_until = (select gateway_now()) + make_interval(secs => $2) where account = any($1::text[]) and sender = ''
 
 -- What goes on the wire of the claimed: the sealed number and text.
 -- name: contents
@@ -76,6 +122,7 @@ with mine as materialized (
     join queue q on q.uid = claimed.uid
    where q.attempt = claimed.attempt and q.worker_id = $3 and q.state = 'claimed' and q.lease_until > (select gateway_now())
      and q.expires_at > (select gateway_now())
+     and (select gateway_lives($6::text, $7::bigint, $8::text))
      and ($5::text is null or exists (select 1 from spool s where s.topic = $5 and s.clear_until > (select gateway_now())))
      and not exists (
        select 1
@@ -85,6 +132,7 @@ with mine as materialized (
                         where p.scope = 'all' or p.scope = 'tenant' and p.tenant = r.tenant
                            or p.scope = 'programme' and p.tenant = r.tenant and p.name = r.programme
                            or p.scope = 'provider' and p.name = r.provider)
+               or exists (select 1 from closed_accounts a where a.tenant = r.tenant and a.closed_at <= (select gateway_now()))
                or exists (select 1 from catch_up c where c.account = r.account and c.raised_at is not null)
                or exists (select 1 from paces h
                            where h.account = r.account and h.sender in ('', r.sender) and h.hold_until > (select gateway_now()))))
@@ -111,10 +159,10 @@ on conflict (account, sender) do update
 -- Requests that began although a STOP was in force: must be none, ever.
 -- name: sends_after_stop
 select count(*)
-  from unnest($1::uuid[], $2::timestamptz[]) as request(uid, begun_at)
+  from unnest($1::uuid[], $2::timestamptz[], $3::text[]) as request(uid, begun_at, sender)
   join messages m on m.uid = request.uid
  where m.kind in ('outbound', 'welcome') and exists (
    select 1 from consents c
     where c.subject_id = m.subject_id and c.status = 'out' and c.in_force_at < request.begun_at
       and (c.scope = 'all' or c.tenant = m.tenant
-           and (c.scope = 'tenant' or c.scope = 'programme' and c.name = m.programme or c.scope = 'sender' and c.name = m.sender)))
+           and (c.scope = 'tenant' or c.scope = 'programme' and c.name = m.programme or c.scope = 'sender' and c.name = request.sender)))

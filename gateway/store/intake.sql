@@ -9,35 +9,38 @@ returning uid
 
 -- In a statement of its own: in the same one, a race returned neither the new row nor the old.
 -- name: first_ones
-select w.uid, i.uid as first_uid, i.content_digest = w.content_digest as same
+select w.uid, i.uid as first_uid, i.content_digest in (w.content_digest, ''::bytea) as same
   from unnest($1::text[], $2::bytea[], $3::bytea[], $4::uuid[]) as w(tenant, id_hash, content_digest, uid)
   join message_ids i on i.tenant = w.tenant and i.id_hash = w.id_hash
 
 -- name: insert
 with new as materialized (
   select n.* from unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::bytea[],
     $10::bytea[], $11::text[], $12::text[], $13::boolean[], $14::text[], $15::text[], $16::timestamptz[],
-    $17::timestamptz[], $18::timestamptz[], $19::text[], $20::int[], $21::int[], $22::text[]
-  ) as n(uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed,
+    $17::timestamptz[], $18::timestamptz[], $19::text[], $20::int[], $21::int[], $22::text[],
+    $23::boolean[], $24::text[], $25::bytea[]
+  ) as n(uid, tenant, programme, category, kind, message_id, recipient_sealed, subject_id, to_sealed,
          body_sealed, state, reason, final, policy, rule, expires_at,
-         not_before, due_at, trace, parts, route_id, sender)
+         not_before, due_at, trace, parts, route_id, sender,
+         any_sender, country, elder)
 ), recorded as (
-  insert into messages (uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
+  insert into messages (uid, tenant, programme, category, kind, message_id, recipient_sealed, subject_id, to_sealed, state, reason,
                         final, version, steps, policy, rule, expires_at, not_before, trace, parts, sender, changed_at)
-  select uid, tenant, programme, category, kind, message_id, recipient_ref, subject_id, to_sealed, state, reason,
+  select uid, tenant, programme, category, kind, message_id, recipient_sealed, subject_id, to_sealed, state, reason,
          final, 1, 1, policy, rule, expires_at, not_before, trace, parts, sender, (select gateway_now())
     from new
 ), kept as (
   insert into bodies (uid, sealed) select uid, body_sealed from new
 ), queued as (
   insert into queue (uid, route_id, tenant, programme, category, kind, subject_id, sender, state, due_at, expires_at, attempt, tries,
-                     steps, parts)
-  select uid, route_id, tenant, programme, category, kind, subject_id, sender, 'waiting', due_at, expires_at, 0, 0, 1, parts
+                     steps, parts, any_sender, country, elder)
+  select uid, route_id, tenant, programme, category, kind, subject_id, sender, 'waiting', due_at, expires_at, 0, 0, 1, parts,
+         any_sender, country, elder
     from new where route_id is not null
 ), audited as (
   insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, actor)
-  select (select gateway_now()), tenant, uid, 1, 'decided', state, reason, rule, policy, $23 from new
+  select (select gateway_now()), tenant, uid, 1, 'decided', state, reason, rule, policy, $26 from new
 )
 insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, parts, policy, rule)
 select 'status', (select gateway_now()), tenant, uid, 1, state, reason, final, false, parts, policy, rule
@@ -46,9 +49,10 @@ select 'status', (select gateway_now()), tenant, uid, 1, state, reason, final, f
 -- The first one's state, told once more for who published it again: the same event, by its id and all that it says.
 -- name: tell_again
 insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule,
-                    first_told_at)
+                    first_told_at, account, sender, attempt)
 select 'status', (select gateway_now()), m.tenant, m.uid, m.version, m.state, m.reason, m.final, m.correction, m.provider, m.parts,
-       m.policy, m.rule, coalesce(m.changed_at, (select gateway_now()))
+       m.policy, m.rule, coalesce(m.changed_at, (select gateway_now())), m.account, case when m.provider is not null then m.sender end,
+       nullif(m.attempt, 0)
   from unnest($1::uuid[]) as wanted(uid) join messages m on m.uid = wanted.uid
 
 -- name: dead_letters

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from gateway.domain.changes import Change, Held, Queued, Recorded
 from gateway.domain.states import State
+from gateway.flow.people import FirstKey, People
 from gateway.store.statements import statements
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _FIELDS: Final = (
     "uid", "tenant", "step", "number", "queue", "due_at", "lane_until", "attempt", "state",
     "reason", "final", "version", "told", "correction", "policy", "rule", "provider", "account",
     "sender", "provider_message_id", "code", "parts", "begun_at", "settle_by", "check_at", "evidence",
+    "next_route", "next_sender",
 )  # fmt: skip # in the order of the statement's arrays
 _row = attrgetter(*_FIELDS)
 
@@ -87,9 +89,10 @@ async def apply(session: Session, changes: Sequence[Change], *, worker_id: str |
 class Ledger:
     """The messages, changed only by :meth:`change`. ``actor`` names this process in the audit."""
 
-    def __init__(self, database: Database, actor: str) -> None:
+    def __init__(self, database: Database, actor: str, people: People | None = None) -> None:
         self._database = database
         self._actor = actor
+        self._people = people or FirstKey()
 
     async def now(self) -> datetime:
         """PostgreSQL's time: the one that processes compare by."""
@@ -112,3 +115,10 @@ class Ledger:
             return changes
 
         return await self._database.transact(work) if wanted else []
+
+    async def accepted_as(self, account: str, provider_message_id: str, subject_id: bytes) -> tuple[UUID, int] | None:
+        """The message to this person, and its attempt, that the provider account accepted by this id; None when none is known."""
+        rows = await self._database.fetch(
+            statements("ledger")["accepted_as"], account, provider_message_id, self._people.line(subject_id)
+        )
+        return (rows[0]["uid"], rows[0]["attempt"]) if rows else None

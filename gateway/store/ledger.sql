@@ -19,6 +19,9 @@ select m.uid, m.tenant, m.programme, m.category, m.kind, m.subject_id, m.state, 
  order by m.uid
    for update of m
 
+-- name: accepted_as
+select uid, attempt from messages where provider_message_id = $2 and account = $1 and subject_id = any($3::bytea[]) order by uid desc limit 1
+
 -- The clock that processes compare times by.
 -- name: now
 select gateway_now()
@@ -30,10 +33,12 @@ with change as materialized (
   select c.* from unnest(
     $4::uuid[], $5::text[], $6::text[], $7::int[], $8::text[], $9::timestamptz[], $10::timestamptz[], $11::int[], $12::text[],
     $13::text[], $14::boolean[], $15::int[], $16::boolean[], $17::boolean[], $18::text[], $19::text[], $20::text[], $21::text[],
-    $22::text[], $23::text[], $24::text[], $25::int[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[], $29::text[]
+    $22::text[], $23::text[], $24::text[], $25::int[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[], $29::text[],
+    $30::int[], $31::text[]
   ) as c(uid, tenant, step, number, queue, due_at, lane_until, attempt, state,
          reason, final, version, told, correction, policy, rule, provider, account,
-         sender, provider_message_id, code, parts, begun_at, settle_by, check_at, evidence)
+         sender, provider_message_id, code, parts, begun_at, settle_by, check_at, evidence,
+         next_route, next_sender)
 ), at as materialized (
   select gateway_now() as now
 ), moved as (
@@ -46,7 +51,7 @@ with change as materialized (
          settle_by = c.settle_by, check_at = c.check_at, changed_at = (select now from at), correction = c.correction
     from change c
    where m.uid = c.uid and c.state is not null
-  returning m.uid, m.provider, m.parts, m.policy, m.rule
+  returning m.uid, m.provider, m.account, m.sender, m.attempt, m.parts, m.policy, m.rule
 ), stepped as (
   update messages m set steps = c.number, check_at = coalesce(c.check_at, m.check_at)
     from change c
@@ -56,7 +61,8 @@ with change as materialized (
 ), waits as (
   update queue q
      set state = 'waiting', due_at = c.due_at, lane_until = c.lane_until, tries = q.tries + (c.step = 'put_back')::int,
-         steps = c.number, worker_id = null, lease_until = null, marked_at = null
+         steps = c.number, worker_id = null, lease_until = null, marked_at = null,
+         route_id = coalesce(c.next_route, q.route_id), sender = coalesce(c.next_sender, q.sender)
     from change c
    where q.uid = c.uid and c.queue = 'wait'
 ), claims as (
@@ -71,8 +77,9 @@ with change as materialized (
          c.account, c.code, c.evidence, $3
     from change c
 )
-insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule)
+insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule,
+                    account, sender, attempt)
 select 'status', (select now from at), c.tenant, c.uid, c.version, c.state, c.reason, c.final, c.correction, m.provider, m.parts,
-       m.policy, m.rule
+       m.policy, m.rule, m.account, case when m.provider is not null then m.sender end, nullif(m.attempt, 0)
   from change c join moved m using (uid)
  where c.told

@@ -22,7 +22,10 @@ class Outbox:
 
     async def take(self, most: int) -> list[OutboxRow]:
         """The oldest that are there."""
-        return [OutboxRow(*row.values()) for row in await self._database.fetch(statements("outbox")["take"], most)]
+        return [
+            OutboxRow(*row.values())
+            for row in await self._database.fetch(statements("outbox")["take"], most, *self._database.expected)
+        ]
 
     async def remove(self, rows: Sequence[OutboxRow], name: str, holder: str) -> None:
         """The broker has them. Does nothing when ``holder`` no longer holds ``name``."""

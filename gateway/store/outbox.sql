@@ -1,7 +1,10 @@
+-- Nothing in a database that is not the one that is meant: what an older one holds was told before, and newer things after it.
 -- name: take
 select o.id, o.kind, coalesce(o.first_told_at, o.created_at) as created_at, o.tenant, o.uid, o.version, o.state, o.reason, o.final, o.correction, o.provider, o.parts, o.policy,
-       o.rule, coalesce(o.subject_id, m.subject_id) as subject_id, o.payload, m.message_id, m.programme, m.category, m.recipient_ref, m.trace
-  from (select * from outbox where parked is null order by id limit $1) o
+       o.rule, coalesce(o.subject_id, m.subject_id) as subject_id, o.payload, m.message_id, m.programme, m.category, m.recipient_ref, m.trace,
+       o.account, o.sender, o.attempt, coalesce(o.recipient_uid, o.uid) as recipient_uid,
+       coalesce(o.recipient_sealed, m.recipient_sealed) as recipient_sealed
+  from (select * from outbox where parked is null and (select gateway_lives($2::text, $3::bigint, $4::text)) order by id limit $1) o
   left join messages m on m.uid = o.uid and o.kind = 'status'
  order by o.id
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gateway.flow.evidence import Doubt
+from gateway.flow.people import FirstKey, People
 from gateway.store.migrate import DAYS_AHEAD
-from gateway.store.statements import statements
+from gateway.store.statements import affected, statements
 from gateway.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ __all__ = ["Watch"]
 class Watch:
     """Finds work for rescue, evidence and the sweep."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, people: People | None = None) -> None:
         self._database = database
+        self._people = people or FirstKey()
 
     async def leases_over(self, most: int) -> Sequence[UUID]:
         """Claims whose lease is over."""
@@ -42,16 +44,18 @@ class Watch:
         """Unknown outcomes to be looked into now."""
         return [Doubt(*row.values()) for row in await self._database.fetch(statements("watch")["doubts"], most)]
 
-    async def rivals(self, uid: UUID) -> int:
+    async def rivals(self, uid: UUID, person: bytes) -> int:
         """How many others are as open as this one."""
-        rows = await self._database.fetch(statements("watch")["rivals"], uid)
+        rows = await self._database.fetch(statements("watch")["rivals"], uid, self._people.line(person))
         return int(rows[0]["rivals"]) if rows else 0
 
-    async def claimed_elsewhere(self, provider_message_ids: Sequence[str]) -> frozenset[str]:
-        """Which of the provider's ids belong to a message already."""
+    async def claimed_elsewhere(self, person: bytes, provider_message_ids: Sequence[str]) -> frozenset[str]:
+        """Which of the provider's ids belong to a message of this person already."""
         if not provider_message_ids:
             return frozenset()
-        rows = await self._database.fetch(statements("watch")["claimed_elsewhere"], list(provider_message_ids))
+        rows = await self._database.fetch(
+            statements("watch")["claimed_elsewhere"], self._people.line(person), list(provider_message_ids)
+        )
         return frozenset(row["provider_message_id"] for row in rows)
 
     async def measure(self, metrics: Metrics, spool: str | None = None) -> None:
@@ -69,6 +73,8 @@ class Watch:
         metrics.audit_unchained_records.set(audit["records"])
         metrics.audit_unchained_oldest_seconds.set(audit["oldest"])
         metrics.audit_unpublished_records.set(audit["unpublished"])
+        for row in await self._database.fetch(statements("routing")["breakers"]):
+            metrics.breaker_state.labels(account=row["account"]).set(row["level"])
         barriers = (await self._database.fetch(statements("watch")["barriers"]))[0]
         metrics.catch_up_barriers.set(barriers["barriers"])
         shut = await self._database.fetch(statements("spool")["shut"], spool) if spool is not None else []
@@ -86,4 +92,4 @@ class Watch:
     async def forget_ids(self, window_seconds: float, most: int = 5000) -> int:
         """Message ids whose dedupe window is over; returns how many."""
         done = await self._database.execute(statements("watch")["forget_ids"], window_seconds, most)
-        return int(done.rpartition(" ")[2])
+        return affected(done)

@@ -20,14 +20,16 @@ select m.uid, m.tenant, m.account, m.sender, m.to_sealed, b.sealed as body_seale
 -- provider's list could be theirs.
 -- name: rivals
 select (select count(*) from messages r
-         where r.subject_id = m.subject_id and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
+         where r.subject_id = any($2::bytea[]) and r.uid <> m.uid and r.state = 'unknown' and r.account = m.account and r.sender = m.sender
            and r.begun_at between m.begun_at - interval '2 minutes' and m.begun_at + interval '2 minutes')
-       + (select count(*) from queue q where q.subject_id = m.subject_id and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
+       + (select count(*) from queue q where q.subject_id = any($2::bytea[]) and q.uid <> m.uid and q.state = 'marked' and q.sender = m.sender)
        as rivals
   from messages m where m.uid = $1
 
+-- Of the same person's messages: those that went out in one request share the request's id.
 -- name: claimed_elsewhere
-select distinct provider_message_id from messages where provider_message_id = any($1::text[])
+select distinct provider_message_id from messages
+ where provider_message_id = any($2::text[]) and subject_id = any($1::bytea[])
 
 -- How deep the queue is, and how long its oldest has waited, by state.
 -- name: queue_levels

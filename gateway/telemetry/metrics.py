@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import platform
+from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -46,6 +47,7 @@ class Metrics:
         self._flow()
         self._stop()
         self._web()
+        self._retention()
         for name in STAGES:
             self.stage_seconds.labels(stage=name)
 
@@ -53,6 +55,7 @@ class Metrics:
         """Another process measures the queue and the outbox now: what this one saw last is not shown any more."""
         self.queue_messages.clear()
         self.queue_oldest_seconds.clear()
+        self.breaker_state.clear()
         for gauge in (
             self.outbox_events,
             self.outbox_parked_events,
@@ -64,6 +67,17 @@ class Metrics:
             self.spool_shut_seconds,
         ):
             gauge.set(math.nan)
+
+    def forget_opt_outs(self) -> None:
+        """Another process tells provider accounts now, and measures what waits."""
+        self.opt_outs_untold_records.clear()
+        self.opt_outs_untold_oldest_seconds.clear()
+
+    def forget_retention(self, place: str) -> None:
+        """Another process looks at a place now."""
+        for gauge in (self.retention_overdue, self.retention_oldest_excess_seconds):
+            with suppress(KeyError):  # it was never looked at
+                gauge.remove(place)
 
     def moved(self, change: Change) -> None:
         """Counts a change of a message that has been committed."""
@@ -124,6 +138,17 @@ class Metrics:
             "requests_total", "Create requests to a provider, by account and outcome.", "account", "outcome"
         )
         self.requests_in_flight = self._gauge("requests_in_flight", "Create requests under way in this process.", "account")
+        self.breaker_state = self._gauge(
+            "breaker_state", "Whether an account is used: 0 it is, 1 one request tries it, 2 it is not for a while.", "account"
+        )
+        self.rerouted_total = self._counter(
+            "rerouted_total", "Messages that wait for another account or sender than before, by the one before.", "account"
+        )
+        self.upkeep_failures_total = self._counter(
+            "upkeep_failures_total",
+            "Times that what runs out at an account, such as its subscription to our webhooks, was not renewed.",
+            "account",
+        )
         self.queue_messages = self._gauge("queue_messages", "Messages still to send, by state, over all workers.", "state")
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "Age of the oldest message still to send, by state.", "state"
@@ -163,6 +188,14 @@ class Metrics:
         self.operator_needed_total = self._counter(
             "operator_needed_total", "Requests that the provider refuses until an operator acts, by account.", "account"
         )
+        self.held_seconds = self._gauge(
+            "held_seconds",
+            "How long this process has found a database that may lack what was written to it; 0 while it does not.",
+        )
+        self.keys_unreadable_seconds = self._gauge(
+            "keys_unreadable_seconds",
+            "For how long this process has not been able to read keys; after a minute it sends nothing.",
+        )
         self.catch_up_barriers = self._gauge(
             "catch_up_barriers", "Accounts of which nothing is claimed until the list of people's texts has been read."
         )
@@ -188,6 +221,33 @@ class Metrics:
         self.spool_shut_seconds = self._gauge(
             "spool_shut_seconds", "For how long nothing has been claimed because the spool was not read to its end."
         )
+        self.opt_outs_told_total = self._counter(
+            "opt_outs_told_total",
+            "Opt-outs, and what undoes them, that a provider account was to be told, by what became of it.",
+            "account",
+            "result",
+        )
+        self.scheduled_canceled_total = self._counter(
+            "scheduled_canceled_total", "Texts that other systems had scheduled at a provider, canceled by an opt-out.", "account"
+        )
+        self.provider_copies_total = self._counter(
+            "provider_copies_total",
+            "Copies of texts that were to be erased at a provider account, by what became of it.",
+            "account",
+            "result",
+        )
+        self.opt_outs_learned_total = self._counter(
+            "opt_outs_learned_total",
+            "Opt-outs, and what undoes them, that a provider told of, by what they came to.",
+            "account",
+            "result",
+        )
+        self.opt_outs_untold_records = self._gauge(
+            "opt_outs_untold_records", "Pairs of person and sender of which a provider account is still to be told.", "account"
+        )
+        self.opt_outs_untold_oldest_seconds = self._gauge(
+            "opt_outs_untold_oldest_seconds", "Age of the oldest of them.", "account"
+        )
         self.sends_after_stop_total = self._counter(
             "sends_after_stop_total",
             "Requests begun for a person and scope whose opt-out was in force. Must stay 0.",
@@ -200,4 +260,17 @@ class Metrics:
         self.webhooks_total = self._counter("webhooks_total", "Webhooks answered, by kind and result.", "kind", "result")
         self.api_requests_total = self._counter(
             "api_requests_total", "API requests answered, by route and HTTP status.", "route", "status"
+        )
+
+    def _retention(self) -> None:
+        self.retention_overdue = self._gauge(
+            "retention_overdue",
+            "Findings in a place of personal data that are not well, at the last look: what should be gone, or could not be looked at.",
+            "place",
+        )
+        self.retention_oldest_excess_seconds = self._gauge(
+            "retention_oldest_excess_seconds", "For how long the oldest of them has been there too long.", "place"
+        )
+        self.retention_ended_total = self._counter(
+            "retention_ended_total", "Things in a place of personal data that were ended as their time was over.", "place"
         )

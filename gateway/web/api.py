@@ -1,34 +1,37 @@
-"""The API of tenants' systems: opt-outs, opt-ins and the story of a message. Every answer that refuses is a problem document."""
+"""The API of tenants' systems: opt-outs, opt-ins and the story of a message; and of who bills: closings. Every answer that refuses is a problem document."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from gateway.domain.consent import Scope
-from gateway.domain.errors import NotFound, Unavailable
+from gateway.domain.errors import Conflict, NotFound, Unavailable
 from gateway.domain.events import OptInProof
+from gateway.domain.payloads import JSON, NotJSON, is_media, parse_json
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.phone import BadNumber
 from gateway.telemetry import Metrics, get_logger
 from gateway.web.answers import FAILED, OVERLOADED, UNAVAILABLE, Answer, json_answer, problem
-from gateway.web.bodies import Limits, NotJSON, header, is_json, parse_json, read_body
+from gateway.web.bodies import Limits, header, headers_of, read_body
 from gateway.web.grants import Bearers, TokenGrant
-from gateway.web.models import ConsentRequest, OptIn, OptOut
+from gateway.web.models import ClosingRequest, ConsentRequest, OptIn, OptOut
 from gateway.web.openapi import openapi
 from gateway.web.room import Room
 
-__all__ = ["Api", "OptInResult", "OptOutResult", "Stops", "Stories"]
+__all__ = ["Api", "Closings", "OptInResult", "OptOutResult", "Stops", "Stories"]
 
 Normalise = Callable[[str], PhoneNumber | BadNumber]
 Handler = Callable[[Connection, Receive, TokenGrant], Awaitable[Answer]]
 Result = TypeVar("Result")
 Wanted = TypeVar("Wanted", bound=ConsentRequest)
+Body = TypeVar("Body", bound=BaseModel)
 
 _MESSAGES: Final = "/v1/messages/"
 _LONGEST_ID: Final = 256
@@ -45,6 +48,7 @@ _WRONG_TOKEN: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "wrong_tenant", "The token is not for this tenant")
 _NOT_JSON: Final = problem(415, "unsupported_type", "Requests are application/json in UTF-8", close=True)
+_NOT_GRANTED: Final = {"account_closed": "The tenant's customer account is closed"}
 _TIMED_OUT: Final = problem(408, "timed_out", "The body did not arrive in time", close=True)
 _BODY: Final = {
     "too_large": problem(413, "too_large", "The body is too large", close=True),
@@ -88,15 +92,26 @@ class Stories(Protocol):
     async def find(self, tenant: str, message_id: str) -> Mapping[str, Any] | None: ...
 
 
+class Closings(Protocol):
+    """Closes customer accounts; ``actor`` is the token's name. Raises Conflict, NotFound where no policy has the tenant."""
+
+    async def close(self, tenant: str, who: str, why: str, actor: str, *, at: datetime | None = None) -> datetime: ...
+
+
 class Api:
-    """The ASGI application of the API. ``normalise`` must read every number, textable or not: a STOP is not lost to a list of prefixes."""
+    """The ASGI application of the API. ``normalise`` must read every number, textable or not: a STOP is not lost to a list of prefixes.
+
+    ``closers`` are those whose tokens may close accounts: no other token may, and these may nothing else.
+    """
 
     def __init__(
         self,
         *,
         stops: Stops,
         stories: Stories,
+        closings: Closings,
         bearers: Bearers,
+        closers: Bearers,
         normalise: Normalise,
         metrics: Metrics,
         room: Room,
@@ -104,7 +119,9 @@ class Api:
     ) -> None:
         self._stops = stops
         self._stories = stories
+        self._closings = closings
         self._bearers = bearers
+        self._closers = closers
         self._normalise = normalise
         self._api_requests_total = metrics.api_requests_total
         self._room = room
@@ -133,6 +150,8 @@ class Api:
             return path, "POST", self._opt_out
         if path == "/v1/opt-ins":
             return path, "POST", self._opt_in
+        if path == "/v1/closings":
+            return path, "POST", self._close
         if path == "/openapi.json":
             return path, "GET", _OPENAPI
         tenant, slash, message_id = path.removeprefix(_MESSAGES).partition("/")
@@ -148,8 +167,9 @@ class Api:
         if isinstance(handler, Answer):
             return handler
         authorization = header(scope, b"authorization")
+        bearers = self._closers if handler == self._close else self._bearers
         try:
-            grant = await self._in_time(self._bearers.grant(authorization))
+            grant = await self._in_time(bearers.grant(authorization))
         except (Unavailable, TimeoutError):
             grant = self._bearers.recall(authorization) if handler == self._opt_out else None
             if grant is None:
@@ -179,7 +199,23 @@ class Api:
         result = await self._in_time(self._stops.opt_in(asked.tenant, number, asked.scope, asked.name, grant.name, asked.proof))
         if result.granted:
             return json_answer(200, {"granted": True})
-        return problem(409, result.why, "An opt-out stands that is not provably earlier than this opt-in")
+        return problem(
+            409, result.why, _NOT_GRANTED.get(result.why, "An opt-out stands that is not provably earlier than this opt-in")
+        )
+
+    async def _close(self, scope: Connection, receive: Receive, grant: TokenGrant) -> Answer:
+        asked = await self._body(ClosingRequest, scope, receive)
+        if isinstance(asked, Answer):
+            return asked
+        if not _may(grant, asked.tenant):
+            return _FORBIDDEN
+        try:
+            closed_at = await self._in_time(self._closings.close(asked.tenant, asked.who, asked.why, grant.name, at=asked.at))
+        except NotFound:
+            return _wrong([("/tenant", "no policy has this tenant")])
+        except Conflict as fault:
+            return problem(409, "closing_refused", "The closing is not noted", detail=str(fault))
+        return json_answer(200, {"closed_at": closed_at.isoformat(timespec="milliseconds")})
 
     async def _story(self, scope: Connection, _receive: Receive, grant: TokenGrant) -> Answer:
         tenant, _, message_id = scope["path"].removeprefix(_MESSAGES).partition("/")
@@ -201,7 +237,19 @@ class Api:
         grant: TokenGrant,
     ) -> tuple[Wanted, PhoneNumber] | Answer:
         """What is asked for and for whom, if the token may ask for it."""
-        if not is_json(scope):
+        asked = await self._body(model, scope, receive)
+        if isinstance(asked, Answer):
+            return asked
+        if not _may(grant, asked.tenant):
+            return _FORBIDDEN
+        number = self._normalise(asked.number.reveal())
+        if isinstance(number, BadNumber):
+            return _wrong([("/number", number.why)])
+        return asked, number
+
+    async def _body(self, model: type[Body], scope: Connection, receive: Receive) -> Body | Answer:
+        """The body as what it should be."""
+        if not is_media(headers_of(scope), JSON):
             return _NOT_JSON
         try:
             body = await self._in_time(read_body(scope, receive, self._limits.body))
@@ -218,12 +266,7 @@ class Api:
             return _wrong(
                 [("/" + "/".join(map(str, error["loc"])) if error["loc"] else "", error["msg"]) for error in fault.errors()]
             )
-        if not _may(grant, asked.tenant):
-            return _FORBIDDEN
-        number = self._normalise(asked.number.reveal())
-        if isinstance(number, BadNumber):
-            return _wrong([("/number", number.why)])
-        return asked, number
+        return asked
 
 
 def _may(grant: TokenGrant, tenant: str | None) -> bool:

@@ -1,22 +1,15 @@
-"""Reads what is sent to the web, within bounds of length and time: forms and JSON. What can't be read is named, never shown."""
+"""Reads what is sent to the web, within bounds of length and time."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
-from urllib.parse import unquote
+from typing import Literal
 
 from starlette.types import Receive, Scope
 
-__all__ = ["BodyFault", "Limits", "NotJSON", "header", "is_form", "is_json", "parse_form", "parse_json", "read_body"]
+__all__ = ["BodyFault", "Limits", "header", "headers_of", "read_body"]
 
 BodyFault = Literal["too_large", "disconnected"]
-
-_MOST_FIELDS = 200
-_FORM = b"application/x-www-form-urlencoded"
-_JSON = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +18,6 @@ class Limits:
 
     body: int = 65_536
     seconds: float = 14.0
-
-
-class NotJSON(ValueError):
-    """Not JSON that may be worked on; its text says why, without what was sent."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -57,90 +46,10 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes | BodyFa
         parts.append(part)
 
 
-def is_form(scope: Scope) -> bool:
-    """Whether the body says that it is a form in UTF-8, not compressed."""
-    return _is(scope, _FORM)
-
-
-def is_json(scope: Scope) -> bool:
-    """Whether the body says that it is JSON in UTF-8, not compressed."""
-    return _is(scope, _JSON)
-
-
-def parse_form(body: bytes) -> list[tuple[str, str]] | None:
-    """The fields of a form in the order sent, empty ones too; None when it is not UTF-8 or has more than 200 fields.
-
-    The same as :func:`urllib.parse.parse_qsl`, in a third of its time: most values have nothing to decode.
-    """
-    if body.count(b"&") >= _MOST_FIELDS:
-        return None
-    try:
-        return [(_decoded(name), _decoded(value)) for name, _, value in _pairs(body.decode("utf-8"))]
-    except UnicodeDecodeError:
-        return None
-
-
-def parse_json(body: bytes) -> Any:
-    """A JSON value. Raises :class:`NotJSON` also for keys that stand twice, NaN, NUL and lone surrogates."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NotJSON("not UTF-8") from None
-    try:
-        value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-    except NotJSON:
-        raise
-    except (ValueError, RecursionError):
-        raise NotJSON("not JSON") from None
-    if "\\u" in text or "\x00" in text:
-        _check_text(value)
-    return value
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
-    return (pair.partition("=") for pair in text.split("&") if pair)
-
-
-def _decoded(text: str) -> str:
-    if "+" in text:
-        text = text.replace("+", " ")
-    return unquote(text, errors="strict") if "%" in text else text
-
-
-def _is(scope: Scope, media: bytes) -> bool:
-    said = header(scope, b"content-type")
-    if said is None or any(key == b"content-encoding" for key, _ in scope["headers"]):
-        return False
-    if said == media:
-        return True
-    kind, _, parameters = said.lower().partition(b";")
-    name, _, charset = parameters.strip().partition(b"=")
-    return kind.strip() == media and (name != b"charset" or charset.strip(b'" ') in {b"utf-8", b"utf8"})
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    held = dict(pairs)
-    if len(held) != len(pairs):
-        raise NotJSON("a key stands twice")
-    return held
-
-
-def _no_constant(_name: str) -> NoReturn:
-    raise NotJSON("NaN and Infinity are not JSON")
-
-
-def _check_text(value: Any) -> None:
-    # json.loads has bounded the depth: it recurses, too.
-    match value:
-        case str():
-            if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-                raise NotJSON("a text holds NUL or a lone surrogate")
-        case dict():
-            for key, held in value.items():
-                _check_text(key)
-                _check_text(held)
-        case list():
-            for held in value:
-                _check_text(held)
-        case _:
-            pass
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers by their lower-case names; one that stands twice is empty, as only a forger would have it."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1")
+        headers[key] = "" if key in headers else value.decode("latin-1")
+    return headers

@@ -29,6 +29,8 @@ class Check:
     name: str
     check: Callable[[], Awaitable[object]]
     seconds: float = 2.0
+    vital: bool = True
+    """False: what it says is told, and the process counts as ready all the same."""
 
 
 class AdminApp:
@@ -57,7 +59,7 @@ class AdminApp:
     async def _readiness(self) -> Answer:
         """Asks everything at once; what is not ready is named."""
         said = await asyncio.gather(*(_ask(check) for check in self._checks))
-        ready = all(word is None for word in said)
+        ready = all(word is None or not check.vital for check, word in zip(self._checks, said, strict=True))
         words = {check.name: word or "ready" for check, word in zip(self._checks, said, strict=True)}
         return json_answer(200 if ready else 503, {"ready": ready, "checks": words})
 

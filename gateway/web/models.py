@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Self
+from datetime import datetime
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.domain.consent import Scope
-from gateway.domain.event_fields import SenderName, Slug, Written
+from gateway.domain.event_fields import SenderName, Slug, Written, ZonedMoment
 from gateway.domain.events import OptInProof
+from gateway.domain.personal import LIKE_A_NUMBER
 
-__all__ = ["ConsentRequest", "OptIn", "OptInAnswer", "OptOut", "OptOutAnswer", "Problem"]
+__all__ = ["ClosingAnswer", "ClosingRequest", "ConsentRequest", "OptIn", "OptInAnswer", "OptOut", "OptOutAnswer", "Problem"]
 
 
 class _Model(BaseModel):
@@ -57,6 +59,35 @@ class OptIn(ConsentRequest):
     """A person who agreed to be texted."""
 
     proof: OptInProof
+
+
+def _in_clear(value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise ValueError("must be one line of text")
+    if LIKE_A_NUMBER.search(value):
+        raise ValueError("holds what looks like a telephone number; it is kept in the clear, so leave that out")
+    return value
+
+
+InClear = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_clear)]
+
+
+class ClosingRequest(_Model):
+    """A tenant whose customer account is closed, or will be."""
+
+    tenant: Slug
+    at: ZonedMoment | None = None
+    """From when on, with its offset: up to a year ahead, or in the past. Left out: now."""
+    who: InClear
+    """Who closes it, such as the customer, or the system that bills; no personal data is needed."""
+    why: InClear
+    """Why; kept as long as the customer's account data."""
+
+
+class ClosingAnswer(_Model):
+    """The closing is noted."""
+
+    closed_at: datetime
 
 
 class OptOutAnswer(_Model):

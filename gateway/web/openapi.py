@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gateway.web.models import OptIn, OptInAnswer, OptOut, OptOutAnswer, Problem
+from gateway.web.models import ClosingAnswer, ClosingRequest, OptIn, OptInAnswer, OptOut, OptOutAnswer, Problem
 
 __all__ = ["openapi"]
 
-_MODELS = (OptOut, OptIn, OptOutAnswer, OptInAnswer, Problem)
+_MODELS = (OptOut, OptIn, ClosingRequest, OptOutAnswer, OptInAnswer, ClosingAnswer, Problem)
 
 
 def openapi() -> dict[str, Any]:
@@ -21,7 +21,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "SMS gateway",
             "version": "1",
-            "summary": "Opt people out and in, and ask what became of a message.",
+            "summary": "Opt people out and in, ask what became of a message, and close a customer's account.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"token": []}],
@@ -47,7 +47,21 @@ def openapi() -> dict[str, Any]:
                     "OptIn",
                     {
                         "200": ("Recorded.", "OptInAnswer"),
-                        "409": ("An opt-out stands that is not provably earlier; `code` says why.", "Problem"),
+                        "409": (
+                            "An opt-out stands that is not provably earlier, or the account is closed; `code` says why.",
+                            "Problem",
+                        ),
+                    },
+                ),
+            },
+            "/v1/closings": {
+                "post": _operation(
+                    "close",
+                    "Close a tenant's customer account; takes a token with the right close-accounts",
+                    "ClosingRequest",
+                    {
+                        "200": ("Noted. What the policy keeps until so long after closing ends from there.", "ClosingAnswer"),
+                        "409": ("A closing is noted already, or it lies too far ahead.", "Problem"),
                     },
                 ),
             },

@@ -23,10 +23,11 @@ from gateway.demo.backend import Backend
 from gateway.demo.checks import checked, summary
 from gateway.demo.evidence import Evidence, text_key
 from gateway.demo.facts import Facts
-from gateway.demo.people import BOOKS
-from gateway.demo.scenes import Reply, Scenes
+from gateway.demo.people import BOOKS, BULK, Wish
+from gateway.demo.scenes import Reply, Scenes, Stopped
 from gateway.demo.traffic import Message, Traffic
 from gateway.demo.watch import Watch
+from gateway.demo.ways import batches, opt_outs_astray, taken_by
 from gateway.domain.cloudevents import write_binary
 from gateway.domain.consent import Scope
 from gateway.domain.events import ConsentEvent, OutgoingEvent, StatusEvent, encode
@@ -34,6 +35,7 @@ from gateway.domain.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 OFFERS = "+14155550110"
+TWILIO, RINGCENTRAL = "AC1", "405"
 
 
 def start_demo() -> subprocess.Popen[str]:
@@ -61,7 +63,11 @@ def test_the_demo_passes_its_own_checks_and_leaves_nothing() -> None:
     assert told["delivered"] > 450
     assert {"opted_out", "no_opt_in", "bad_number"} <= told["blocked"].keys()
     assert told["dead_letters"].keys() >= {"not_json", "wrong_schema", "unknown_tenant", "not_utf8", "id_reused"}
-    assert (told["unknown"], told["evidence_resolved"]) == (1, 1)
+    assert told["taken_by"].keys() == {"twilio", "ringcentral"}
+    assert told["batches"]["requests"] < told["taken_by"]["ringcentral"]
+    assert told["under_way_when_killed"] > 0
+    assert 1 <= told["unknown"] <= 1 + told["under_way_when_killed"]
+    assert told["evidence_resolved"] >= 1
     assert (told["requests_begun_after_stop_in_force"], told["duplicates_at_carrier"]) == (0, 0)
     assert told["stops_in_force"] >= 8
     assert told["stopped_while_waiting"] >= told["stops_in_force"]
@@ -124,7 +130,8 @@ class Demo:
         to, sender, digest = text_key(message.person.number.reveal(), OFFERS, message.body)
         self.requests.append({
             "to": to, "from": sender, "body_sha256": digest, "begun_at": begun_at.timestamp(), "state": state,
-            "accepted_at": begun_at.timestamp() if accepted else None, "callbacks": [{"http": 204}],
+            "accepted_at": begun_at.timestamp() if accepted else None, "callbacks": [{"http": 204, "status": "delivered"}],
+            "account": TWILIO, "batch": None, "code": None,
         })  # fmt: skip
 
     def facts(self) -> Facts:
@@ -138,6 +145,7 @@ class Demo:
             metrics={},
             ready=200,
             stories={},
+            accounts={TWILIO: ("main", "twilio"), RINGCENTRAL: ("ringcentral", "ringcentral")},
         )
         return Facts(self.backend, self.watch, self.scenes, self.traffic, evidence)
 
@@ -247,3 +255,64 @@ def test_older_news_of_a_message_is_dropped(demo: Demo) -> None:
     demo.tell_state(offer, "delivered", Reason.DELIVERED, version=3)
     assert demo.watch.latest[offer.key].state == "delivered"
     assert (demo.watch.overtaken, demo.watch.repeats) == (1, 1)
+
+
+def interrupted(demo: Demo, message: Message) -> Facts:
+    facts = demo.facts()
+    return Facts(
+        demo.backend, demo.watch, demo.scenes, demo.traffic, replace(facts.evidence, interrupted=frozenset({message.key}))
+    )
+
+
+def test_what_the_killed_gateway_never_asked_for_ends_as_unknown_and_nothing_else_does(demo: Demo) -> None:
+    offer, other = demo.publish("offers"), demo.publish("offers")
+    for message in (offer, other):
+        demo.tell_state(message, "unknown", Reason.NO_EVIDENCE)
+    facts = interrupted(demo, offer)
+    assert facts.never_taken() == [offer.key]
+    assert [facts.cut_short(one, demo.watch.latest[one.key]) for one in (offer, other)] == [True, False]
+    demo.take(offer)
+    assert interrupted(demo, offer).never_taken() == []
+    assert not interrupted(demo, offer).cut_short(offer, demo.watch.latest[offer.key])
+
+
+def test_sent_may_be_the_end_only_where_nobody_heard_of_another(demo: Demo) -> None:
+    offer = demo.publish("offers")
+    demo.tell_state(offer, "sent", Reason.ACCEPTED)
+    demo.take(offer)
+    assert not demo.facts().cut_short(offer, demo.watch.latest[offer.key])
+    demo.requests[0]["callbacks"] = [{"http": 204, "status": "sent"}, {"http": None, "status": "delivered"}]
+    assert demo.facts().cut_short(offer, demo.watch.latest[offer.key])
+
+
+def test_ringcentral_confirms_a_stop_itself_and_nobody_else_does(demo: Demo) -> None:
+    for sender in (OFFERS, BULK):
+        demo.scenes.replies[:] = [Reply(demo.person, sender, "stop", "You are unsubscribed")]
+        demo.requests.clear()
+        demo.take(replace(demo.publish("offers"), body="You are unsubscribed"), accepted=False)
+        demo.requests[0] |= {"from": sender, "code": "SMS-RC-413"}
+        assert demo.facts().answered_once("stop") == (1, int(sender == BULK))
+
+
+@pytest.mark.parametrize("held, regrets, astray", [({"ringcentral", "spare"}, "", False), ({"ringcentral"}, "", True), ({"spare"}, "", True),
+                                                         ({"ringcentral", "spare"}, "START", True), (set(), "START", False)])  # fmt: skip
+def test_an_opt_out_that_an_account_was_not_told_is_found(demo: Demo, held: set[str], regrets: str, astray: bool) -> None:
+    senders = {"main": OFFERS, "ringcentral": BULK, "spare": "+14155550113"}
+    demo.scenes.stopped.append(Stopped(Wish(demo.person, BOOKS, "offers", OFFERS, "STOP", 0.0, regrets=regrets), 0.0, 0.0))
+    evidence = replace(
+        demo.facts().evidence,
+        opted_out=frozenset((account, senders[account], demo.person.number.reveal()) for account in held),
+        senders=frozenset((BOOKS, "offers", account, sender) for account, sender in senders.items()),
+    )
+    found = opt_outs_astray(Facts(demo.backend, demo.watch, demo.scenes, demo.traffic, evidence))
+    assert found == ([demo.person.ref] if astray else [])
+
+
+def test_batches_are_counted_by_the_requests_that_carried_them(demo: Demo) -> None:
+    for batch in ("1", "1", "2"):
+        demo.take(demo.publish("offers"))
+        demo.requests[-1] |= {"batch": batch, "account": RINGCENTRAL}
+    demo.take(demo.publish("orders"))
+    facts = demo.facts()
+    assert batches(facts) == {"requests": 2, "most_messages": 2}
+    assert taken_by(facts) == {"ringcentral": 3, "twilio": 1}

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["FAMILIES", "LINES", "STORMS", "Fault", "FaultKind", "draw_faults"]
+__all__ = ["FAMILIES", "LINES", "MOMENTS", "STORMS", "Fault", "FaultKind", "draw_faults"]
 
 FaultKind = Literal[
     # the gateway's own processes
     "kill",
     "kill_family",
     "freeze",
+    "kill_applier",
+    "freeze_applier",
     # PostgreSQL, its connections and its disk
     "cut_sessions",
     "crash_postgres",
@@ -37,6 +39,8 @@ FaultKind = Literal[
     "drop_commits",
     # the carrier, and an operator
     "storm",
+    "revoke_tokens",
+    "bar_subscription",
     "pause",
 ]
 
@@ -44,8 +48,14 @@ FaultKind = Literal[
 FAMILIES: Final[Mapping[str, int]] = {"worker": 3, "web": 2, "relay": 2, "sweep": 1}
 LINES: Final = ("postgres", "broker", "carrier", "web")
 STORMS: Final = ("busy", "errors", "resets", "silence", "callbacks")
+#: What becomes of the subscription by which RingCentral calls the web.
+SUBSCRIPTIONS: Final = ("Blacklisted", "Expired")
+#: Where the applier of the spool is hurt: with some of the STOPs applied, or with all of them, and its offset not moved.
+MOMENTS: Final = ("records", "offset")
 #: How often each fault happens in a round. Those with a choice of targets take them in turn.
 _ROUND: Final[Mapping[FaultKind, int]] = {
+    "kill_applier": 1,
+    "freeze_applier": 1,
     "cut_sessions": 1,
     "crash_postgres": 1,
     "stop_postgres": 1,
@@ -63,12 +73,16 @@ _ROUND: Final[Mapping[FaultKind, int]] = {
     "lose_commits": 1,
     "drop_commits": 1,
     "storm": 2,
+    "revoke_tokens": 1,
+    "bar_subscription": 1,
     "pause": 1,
 }
 #: Kills of a round, by role; two workers and another process are frozen in it too.
 _KILLS: Final = {"worker": 3, "web": 1, "relay": 1, "sweep": 1}
 #: How long a fault that lasts does so, in seconds: from, to. A lease is four.
 _LASTS: Final[Mapping[FaultKind, tuple[float, float]]] = {
+    "kill_applier": (11.0, 13.0),  # so that STOPs were answered, and a lease has passed since, when PostgreSQL is back
+    "freeze_applier": (4.0, 6.0),
     "stop_postgres": (1.0, 5.0),
     "freeze_postgres": (3.0, 6.0),
     "lock_tables": (2.0, 6.0),
@@ -85,6 +99,8 @@ _LASTS: Final[Mapping[FaultKind, tuple[float, float]]] = {
     "lose_commits": (3.0, 3.0),
     "drop_commits": (3.0, 3.0),
     "storm": (4.0, 8.0),
+    "revoke_tokens": (3.0, 5.0),
+    "bar_subscription": (1.0, 3.0),
     "pause": (8.0, 11.0),
 }
 ROUND_SECONDS: Final = 85.0
@@ -96,7 +112,8 @@ _QUIET_AT_THE_END: Final = 4.0
 class Fault:
     """Something is hurt ``at`` so many seconds of load, for so many ``seconds`` where it lasts; what is not up then is waited for.
 
-    ``target`` is a process (``worker-1``), a role whose supervisor is meant, a line, a storm, or "" where there is one thing alone.
+    ``target`` is a process (``worker-1``), a role whose supervisor is meant, a line, a storm, a moment of the applier's (``MOMENTS``),
+    what a subscription becomes, or "" where there is one thing alone.
     """
 
     number: int
@@ -173,6 +190,10 @@ def _targets(kind: FaultKind) -> tuple[str, ...]:
             return ("broker", "carrier", "web")
         case "storm":
             return STORMS
+        case "bar_subscription":
+            return SUBSCRIPTIONS
+        case "kill_applier" | "freeze_applier":
+            return MOMENTS
         case "pause":
             return ("lantern/offers", "lantern/orders", "ferry/crossings")
         case _:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tests.chaos.account import Account, draw_up
+from tests.chaos.calm import Calm
 from tests.chaos.faults import Fault
 from tests.chaos.hurting import Outcome
 from tests.chaos.processes import command
 from tests.chaos.schedule import number_of
+from tests.chaos.told import held_wrongly
 from tests.chaos.witnessed import Witnessed
 from tests.chaos.world import LEASE, World
 
@@ -19,7 +21,8 @@ __all__ = ["draw_up_all"]
 
 async def draw_up_all(world: World, witnessed: Witnessed, outcomes: Mapping[Fault, Outcome]) -> Account:
     """The account by the carrier and the topics, and beside it what else must be so: in PostgreSQL, in the logs, of the processes."""
-    account = draw_up(witnessed, await world.carrier.book(), LEASE)
+    book = await world.carrier.book()
+    account = draw_up(witnessed, book, LEASE, world.calm)
     counted: Counter[str] = Counter()
     for member in world.members.values():
         await member.look()
@@ -34,15 +37,45 @@ async def draw_up_all(world: World, witnessed: Witnessed, outcomes: Mapping[Faul
         "left in the outbox": [
             f"{row['kind']}: {row['parked']}" for row in await world.store.rows("select kind, parked from outbox")
         ],
+        "accounts that hold the opposite of what a person said last": held_wrongly(
+            witnessed, (await world.carrier.get("/consents"))["opted_out"], book["requests"]
+        ),
+        "opt-outs that an account was not told, or will not hold": [
+            f"{row['account']}: {row['pairs']} {row['fate']}"
+            for row in await world.store.rows(
+                "select account, coalesce(refused, 'owed') as fate, count(*) as pairs from propagations"
+                " where due_at is not null or refused is not null group by 1, 2"
+            )
+        ],
+        "left in the spool, or passed over": await _left_in_spool(world, witnessed),
         "frozen, and not killed by the fuse": [
             f"{fault.number}: {fault.target}" for fault, seen in outcomes.items() if seen.woke
         ],
         "numbers or texts in logs": _leaks(world, witnessed),
     }
-    account.counts |= _endings(world)
+    account.counts |= _endings(world) | _waits(world.calm)
     account.counts["rescued claims, by what became of them at once"] = await _rescued(world)
     account.counts["audit"], account.violations["audit that is not whole"] = await _audit(world)
     return account
+
+
+async def _left_in_spool(world: World, witnessed: Witnessed) -> list[str]:
+    """Records beyond the offset, those that could not be applied, and those that were never read."""
+    rows = await world.store.rows("select next_offset from spool")
+    applied = rows[0]["next_offset"] or 0 if rows else 0
+    left = [f"record {one.offset}" for one in witnessed.spool if one.offset >= applied]
+    passed = await world.store.rows("select step, evidence from audit where step in ('spooled_stop_parked', 'records_not_read')")
+    return left + [f"{row['step']}: {row['evidence']}" for row in passed]
+
+
+def _waits(calm: Calm) -> dict[str, object]:
+    """What the machine gave, and what was waited for: both are what limits were counted by."""
+    slowness = sorted(calm.slowness) or [1.0]
+    machine = f"half of the time {slowness[len(slowness) // 2]:.1f} times as slow as a quiet one, 1 % of it {slowness[-1 - len(slowness) // 100]:.0f}"
+    waited = ", ".join(
+        f"{kind}: half {sorted(times)[len(times) // 2]:.1f}, most {max(times):.1f}" for kind, times in calm.waited.items()
+    )
+    return {"the machine": machine, "waited for, in quiet seconds in one piece": waited}
 
 
 async def _audit(world: World) -> tuple[str, list[str]]:

@@ -7,22 +7,23 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from tests.chaos.calm import Calm
 from tests.chaos.processes import command
 from tests.chaos.witnessed import Pause, Witnessed
-from tests.support import until
 
 __all__ = ["Operator"]
 
 _CANCELS: Final = 2
-_LIMIT: Final = 120.0  # a limit for a machine that is busy, and a PostgreSQL that is away
+_LIMIT: Final = 10.0  # quiet seconds with PostgreSQL up: a command takes one
 
 
 class Operator:
     """Commands in an environment of the gateway's; what they are told goes into the account."""
 
-    def __init__(self, environment: Mapping[str, str], witnessed: Witnessed) -> None:
+    def __init__(self, environment: Mapping[str, str], witnessed: Witnessed, calm: Calm) -> None:
         self._environment = dict(environment)
         self._witnessed = witnessed
+        self._calm = calm
 
     async def pause(self, target: str, seconds: float) -> str:
         """Pause ``tenant/programme`` for so many seconds, and cancel some of what is published for it meanwhile."""
@@ -58,7 +59,7 @@ class Operator:
         async def done() -> bool:
             return await self._run(*words) == 0
 
-        await until(done, _LIMIT, f"gateway {words[0]} is done", every=0.5)
+        await self._calm.until(done, _LIMIT, f"gateway {words[0]} is done", kind="a command", without={"postgres"}, every=0.5)
 
     async def _run(self, *words: str) -> int:
         return (await command(self._environment, *words))[0]

@@ -18,13 +18,14 @@ from typing import IO, Final
 import psutil
 
 from gateway.simulator.http_client import HttpClient, NoAnswer
+from tests.chaos.calm import Calm
 from tests.support import until
 
 __all__ = ["ROOT", "Family", "Member", "command", "environment_of"]
 
 ROOT: Final = Path(__file__).parents[2]
 _PR_SET_PDEATHSIG: Final = 1
-_START_SECONDS: Final = 240.0  # a limit for a machine that is busy, and a broker that is away: 2 to 5 are usual
+_READY_SECONDS: Final = 20.0  # quiet ones, with the servers up: a supervisor waits 15 at most, and a start takes 2 to 3
 _STARTS_AGAIN: Final = 40
 _libc: Final = ctypes.CDLL(None)
 
@@ -32,8 +33,11 @@ _libc: Final = ctypes.CDLL(None)
 class Family:
     """``gateway run --role ROLE --workers N``, as a user starts it: a supervisor, and the children that do the work."""
 
-    def __init__(self, role: str, size: int, environment: Mapping[str, str], first_admin_port: int, folder: Path) -> None:
+    def __init__(
+        self, role: str, size: int, environment: Mapping[str, str], first_admin_port: int, folder: Path, calm: Calm
+    ) -> None:
         self.role = role
+        self.calm = calm
         self.log = folder / f"{role}.log"
         """Its standard error, in JSON."""
         self.members = [Member(self, f"{role}-{number + 1}", first_admin_port + number) for number in range(size)]
@@ -143,9 +147,8 @@ class Member:
                 process if process is not None and await self._get("/readyz") is not None and process == self.process() else None
             )
 
-        process = await until(ready, _START_SECONDS, f"{self.name} is ready; see {self._family.log}", every=0.1)
-        assert process is not None
-        return process
+        what = f"{self.name} is ready; see {self._family.log}"
+        return await self._family.calm.until(ready, _READY_SECONDS, what, kind="ready again")
 
     async def look(self) -> None:
         """Remember what it counts."""

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from tests.chaos.faults import Fault, draw_faults
 
-__all__ = ["PROGRAMMES", "SHORT_MINUTES", "Outgoing", "PersonText", "Programme", "Schedule", "number_of", "reference"]
+__all__ = ["PROGRAMMES", "SHORT_MINUTES", "Outgoing", "PersonText", "Programme", "Schedule", "Way", "number_of", "reference"]
 
 OutgoingKind = Literal["message", "repeat", "reused", "poison"]
 Word = Literal["STOP", "START", "HELP"]
@@ -22,20 +22,29 @@ SHORT_MINUTES: Final = 1.2
 PER_SECOND: Final = 38.0
 PER_SECOND_THEN: Final = 15.0  # while the last faults happen, which take their time on a machine that is busy
 _ROUND_OF_TEXTS: Final = 60.0  # seconds in which so many people text as are drawn below
+_LAST_TEXT_BEFORE: Final = 6.5  # seconds before the end: before the last fault, after which the web looks for what it has missed
+_TEXTS_OF_A_FAULT: Final = 16
 _BURST: Final = 80
 _BURST_BEFORE: Final = 0.12  # seconds before a fault: its requests are under way then
 _AREAS: Final = ("202", "212", "310", "415", "617")  # NXX-555-01xx: a hundred numbers set aside for fiction in each
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A sender, and the account whose it is."""
+
+    sender: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class Programme:
-    """A programme of a tenant, the sender it texts by, and the people it texts. A STOP to the sender covers ``scope``."""
+    """A programme of a tenant, the senders it texts by, and the people it texts. A STOP to any of the senders covers ``scope``."""
 
     tenant: str
     name: str
     category: str
-    sender: str
-    account: str
+    ways: tuple[Way, ...]
     scope: Literal["programme", "tenant"]
     people: range
 
@@ -46,9 +55,11 @@ class Programme:
 
 
 PROGRAMMES: Final = (
-    Programme("lantern", "offers", "marketing", "+14155550110", "north", "programme", range(320)),
-    Programme("lantern", "orders", "service", "+14155550111", "north", "programme", range(320)),
-    Programme("ferry", "crossings", "service", "+12125550120", "south", "tenant", range(160, 480)),
+    Programme("lantern", "offers", "marketing", (Way("+14155550110", "north"),), "programme", range(320)),
+    Programme("lantern", "orders", "service", (Way("+13105550111", "ring"),), "programme", range(320)),
+    Programme(
+        "ferry", "crossings", "service", (Way("+12125550120", "south"), Way("+13105550121", "ring")), "tenant", range(160, 480)
+    ),
 )
 
 
@@ -95,7 +106,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class PersonText:
-    """A person texts one of our senders, at so many seconds of load.
+    """A person texts one of the programme's senders (``way`` is its place there), at so many seconds of load.
 
     Its webhook is ``lost``, or posted, then posted again ``repeated_after`` so many seconds.
     """
@@ -106,6 +117,12 @@ class PersonText:
     word: Word
     lost: bool = False
     repeated_after: float | None = None
+    way: int = 0
+
+    @property
+    def to(self) -> Way:
+        """The sender that is texted."""
+        return self.programme.ways[self.way]
 
 
 def number_of(person: int) -> str:
@@ -149,7 +166,7 @@ class Schedule:
         settled: set[tuple[str, int]] = set()
         for number in range(max(1, round(self.seconds / _ROUND_OF_TEXTS))):
             begins = number * _ROUND_OF_TEXTS
-            last = min(begins + _ROUND_OF_TEXTS, self.seconds - 4)
+            last = min(begins + _ROUND_OF_TEXTS, self.seconds - _LAST_TEXT_BEFORE)
             for programme in PROGRAMMES:
                 for person in programme.people:
                     if (programme.name, person) not in settled:
@@ -158,22 +175,37 @@ class Schedule:
                         settled.update((programme.name, person) for text in one if text.lost)
         return tuple(sorted(texts, key=lambda text: text.at))
 
+    def texts_for(self, fault: Fault) -> tuple[PersonText, ...]:
+        """The STOPs of some people that a fault is to find in the spool; of nobody whose STOP is lost."""
+        chance = self._chance(f"fault {fault.number}")
+        lost = {(text.programme.name, text.person) for text in self.texts if text.lost}
+        everybody = [(programme, person) for programme in PROGRAMMES for person in programme.people]
+        drawn = chance.sample(everybody, _TEXTS_OF_A_FAULT)
+        return tuple(
+            PersonText(fault.at, person, one, "STOP", way=chance.randrange(len(one.ways)))
+            for one, person in drawn
+            if (one.name, person) not in lost
+        )
+
     def _person(
         self, chance: random.Random, person: int, programme: Programme, first: float, last: float
     ) -> Iterator[PersonText]:
         """What one person texts in a round."""
         drawn, at = chance.random(), chance.uniform(first, last)
+        way = chance.randrange(len(programme.ways))
         if drawn < 0.02:
-            yield PersonText(at, person, programme, "STOP", lost=True)
+            yield PersonText(at, person, programme, "STOP", lost=True, way=way)
         elif drawn < 0.22:
             again = chance.uniform(0.1, 5) if drawn < 0.06 else chance.uniform(15, 18) if drawn >= 0.20 else None
-            yield PersonText(at, person, programme, "STOP", repeated_after=again)
+            yield PersonText(at, person, programme, "STOP", repeated_after=again, way=way)
             if 0.05 <= drawn < 0.08:
-                yield PersonText(at + chance.uniform(0.05, 3), person, programme, "STOP")
+                yield PersonText(
+                    at + chance.uniform(0.05, 3), person, programme, "STOP", way=chance.randrange(len(programme.ways))
+                )
             elif drawn >= 0.14 and at + 14 < self.seconds - 4:
-                yield PersonText(at + chance.uniform(9, 14), person, programme, "START")
+                yield PersonText(at + chance.uniform(9, 14), person, programme, "START", way=way)
         elif drawn < 0.25:
-            yield PersonText(at, person, programme, "HELP")
+            yield PersonText(at, person, programme, "HELP", way=way)
 
     def outgoing(self) -> Iterator[tuple[float, Outgoing]]:
         """The records with the seconds of load at which they are due, without end: they go on until the last fault is over.

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
 import psutil
@@ -38,13 +39,25 @@ class Hurtable:
         self._thread = thread
         self._hurting = asyncio.Lock()
 
+    def left_alone(self) -> AbstractAsyncContextManager[object]:
+        """No fault of the server happens while the context lasts."""
+        return self._hurting
+
+    @asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """An orderly stop that cuts every session, and a start once the context is over. It must be :meth:`left_alone` meanwhile."""
+        await self._run(self._server.stop)
+        try:
+            yield
+        finally:
+            await self._run(self._server.start)
+
     async def stop(self, seconds: float) -> str:
-        """An orderly stop that cuts every session, and a start later."""
+        """An orderly stop, and a start later."""
         async with self._hurting:
             began = time.monotonic()
-            await self._run(self._server.stop)
-            await asyncio.sleep(seconds)
-            await self._run(self._server.start)
+            async with self.stopped():
+                await asyncio.sleep(seconds)
             return f"stopped, up again after {time.monotonic() - began:.1f} s"
 
     async def kill(self, seconds: float) -> str:

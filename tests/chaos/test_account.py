@@ -10,8 +10,10 @@ from uuid import UUID
 import pytest
 
 from tests.chaos.account import draw_up
+from tests.chaos.calm import Calm
 from tests.chaos.faults import FAMILIES, FaultKind
 from tests.chaos.schedule import PROGRAMMES, SHORT_MINUTES, Outgoing, PersonText, Schedule, number_of
+from tests.chaos.told import held_wrongly
 from tests.chaos.witnessed import ConsentSeen, Pause, Published, StatusSeen, TextSent, Witnessed
 
 OFFERS = PROGRAMMES[0]
@@ -27,6 +29,11 @@ def request(record: Outgoing, begun_at: float, *, of: int | None = None, state: 
     token = base64.urlsafe_b64encode(uid(of or record.number).bytes + bytes(14)).decode()
     return {
         "to": number_of(record.person),
+        "from": record.programme.ways[0].sender,
+        "account": record.programme.ways[0].account,
+        "answer": 201,
+        "code": None,
+        "sid": f"SM{record.number}" if accepted else None,
         "body_sha256": record.body_sha256,
         "callback": f"https://gateway.example/webhooks/twilio/north/status/{token}",
         "begun_at": begun_at,
@@ -45,7 +52,7 @@ def tell(witnessed: Witnessed, record: Outgoing, *states: str) -> None:
 
 
 def consent(witnessed: Witnessed, person: int, version: int, status: str, at: float) -> None:
-    witnessed.see_consent(ConsentSeen(f"person-{person}", OFFERS.consent, version, status, at))
+    witnessed.see_consent(ConsentSeen(f"person-{person}", OFFERS.consent, version, status, at, at))
 
 
 def in_order() -> tuple[Witnessed, Book]:
@@ -67,7 +74,7 @@ def in_order() -> tuple[Witnessed, Book]:
 
 def test_what_is_in_order_breaks_no_promise() -> None:
     witnessed, book = in_order()
-    account = draw_up(witnessed, book, LEASE)
+    account = draw_up(witnessed, book, LEASE, Calm())
     assert account.broken() == {}
     assert account.counts["events published"] == 3
 
@@ -88,6 +95,35 @@ def begin_after_stop(witnessed: Witnessed, book: Book) -> None:
     book["requests"][1]["begun_at"] = 20.501
 
 
+def text_somebody_else(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][0]["to"] = number_of(2)
+
+
+def text_from_another_programme(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][0]["from"] = PROGRAMMES[1].ways[0].sender
+
+
+def by_ringcentral(row: Any, **changes: object) -> Any:
+    """The same request as RingCentral is asked: in a batch, by another sender, without a callback of its own."""
+    return {**row, "from": OFFERS.ways[0].sender, "account": "4051", "callback": None, "callbacks": [], **changes}
+
+
+def accept_by_both(witnessed: Witnessed, book: Book) -> None:
+    book["requests"].append(by_ringcentral(book["requests"][0], begun_at=12.0, **{"from": "+13105550199"}))
+
+
+def begin_in_a_batch_after_stop(witnessed: Witnessed, book: Book) -> None:
+    others = Outgoing(5, "message", OFFERS, 7)
+    witnessed.published.append(Published(others, 0, 5))
+    tell(witnessed, others, "accepted", "delivered")
+    book["requests"].append(by_ringcentral(request(others, 20.501)))
+    book["requests"][1] = by_ringcentral(book["requests"][1], begun_at=20.501)
+
+
+def send_by_ringcentral_what_was_blocked(witnessed: Witnessed, book: Book) -> None:
+    book["requests"][1] = by_ringcentral(book["requests"][1], sid="1", accepted_at=15.0, state="delivered")
+
+
 def put_in_force_too_late(witnessed: Witnessed, book: Book) -> None:
     witnessed.texts[0] = TextSent(witnessed.texts[0].text, 16, 16.4)
 
@@ -100,7 +136,7 @@ def lose_a_stop(witnessed: Witnessed, book: Book) -> None:
 
 
 def send_what_was_blocked(witnessed: Witnessed, book: Book) -> None:
-    book["requests"][1].update(accepted_at=15.0, state="delivered")
+    book["requests"][1].update(accepted_at=15.0, sid="SM2", state="delivered")
 
 
 def name_another_message(witnessed: Witnessed, book: Book) -> None:
@@ -142,11 +178,16 @@ def fail_a_text(witnessed: Witnessed, book: Book) -> None:
         (lose_an_event, "events neither settled nor dead-lettered"),
         (lose_a_dead_letter, "events neither settled nor dead-lettered"),
         (accept_twice, "accepted twice"),
+        (accept_by_both, "accepted twice"),
+        (begin_in_a_batch_after_stop, "begun after STOP was in force"),
+        (send_by_ringcentral_what_was_blocked, "states that the carrier contradicts"),
+        (text_somebody_else, "requests for another message, person or sender than theirs"),
+        (text_from_another_programme, "requests for another message, person or sender than theirs"),
         (begin_after_stop, "begun after STOP was in force"),
         (put_in_force_too_late, "STOP answered, and not in force within a lease"),
         (lose_a_stop, "STOP lost"),
         (send_what_was_blocked, "states that the carrier contradicts"),
-        (name_another_message, "requests for another message than their callback says"),
+        (name_another_message, "requests for another message, person or sender than theirs"),
         (begin_while_paused, "begun while paused"),
         (forget_a_cancel, "canceled, and not so"),
         (not_heed_a_callback, "unknown, though a callback proved acceptance"),
@@ -159,27 +200,55 @@ def fail_a_text(witnessed: Witnessed, book: Book) -> None:
 def test_what_is_broken_is_found(break_it: Callable[[Witnessed, Book], None], promise: str) -> None:
     witnessed, book = in_order()
     break_it(witnessed, book)
-    assert promise in draw_up(witnessed, book, LEASE).broken()
+    assert promise in draw_up(witnessed, book, LEASE, Calm()).broken()
+
+
+def test_what_ringcentral_took_down_and_never_accepted_has_failed() -> None:
+    witnessed, book = in_order()
+    tell(witnessed, witnessed.published[1].record, "accepted", "sent", "undelivered")
+    book["requests"][1] = by_ringcentral(book["requests"][1], sid="1", state="failed", code="SMS-RC-413")
+    assert draw_up(witnessed, book, LEASE, Calm()).broken() == {}
+
+
+def test_an_account_that_holds_the_opposite_is_found() -> None:
+    witnessed, _ = in_order()
+    sender = OFFERS.ways[0].sender
+    assert held_wrongly(witnessed, [{"from": sender, "to": number_of(1)}], []) == []
+    assert len(held_wrongly(witnessed, [], [])) == 1, "opted out, and not told"
+    assert held_wrongly(witnessed, [], [{"from": sender, "to": number_of(1), "code": 21610}]) == [], "it has said so itself"
+    consent(witnessed, 1, 3, "in", 30)
+    assert held_wrongly(witnessed, [], []) == []
+    assert len(held_wrongly(witnessed, [{"from": sender, "to": number_of(1)}], [])) == 1, "opted in again, and not told"
+
+
+def test_each_account_of_a_tenant_is_to_hold_an_opt_out() -> None:
+    witnessed, crossings = Witnessed(), PROGRAMMES[2]
+    one = Outgoing(1, "message", crossings, 161)
+    witnessed.published.append(Published(one, 0, 0))
+    tell(witnessed, one, "accepted", "blocked")
+    witnessed.see_consent(ConsentSeen("person-161", crossings.consent, 1, "out", 5.0, 5.0))
+    told = [{"from": crossings.ways[0].sender, "to": number_of(161)}]
+    assert [crossings.ways[1].account in text for text in held_wrongly(witnessed, told, [])] == [True]
 
 
 def test_a_request_after_a_start_is_no_fault() -> None:
     witnessed, book = in_order()
     consent(witnessed, 1, 3, "in", 30)
     book["requests"][1]["begun_at"] = 31.0
-    assert draw_up(witnessed, book, LEASE).broken() == {}
+    assert draw_up(witnessed, book, LEASE, Calm()).broken() == {}
 
 
 def test_a_request_within_a_lease_of_a_pause_or_of_another_programme_is_no_fault() -> None:
     witnessed, book = in_order()
     witnessed.pauses[:] = [Pause(OFFERS.tenant, OFFERS.name, 7, 14), Pause(OFFERS.tenant, PROGRAMMES[1].name, 1, 20)]
-    assert draw_up(witnessed, book, LEASE).broken() == {}
+    assert draw_up(witnessed, book, LEASE, Calm()).broken() == {}
 
 
 def test_a_stop_that_nobody_was_told_of_may_be_undone_by_a_later_start() -> None:
     witnessed, book = in_order()
     lose_a_stop(witnessed, book)
     witnessed.texts.append(TextSent(PersonText(40, 1, PROGRAMMES[1], "START"), 40, 41))
-    assert draw_up(witnessed, book, LEASE).broken() == {}
+    assert draw_up(witnessed, book, LEASE, Calm()).broken() == {}
 
 
 @pytest.mark.parametrize("seed", range(20))

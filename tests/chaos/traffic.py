@@ -13,8 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway.simulator.process import CarrierProcess
+from tests.chaos.faults import Fault
 from tests.chaos.schedule import Outgoing, PersonText, Schedule, number_of, reference
-from tests.chaos.witnessed import ConsentSeen, Published, StatusSeen, TextSent, Witnessed
+from tests.chaos.witnessed import ConsentSeen, Published, SpoolSeen, StatusSeen, TextSent, Witnessed
 
 __all__ = ["People", "Producer", "TopicReader"]
 
@@ -85,17 +86,22 @@ class People:
                 await asyncio.sleep(max(0.0, began + text.at - time.monotonic()))
                 texts.create_task(self._text(text))
 
+    def text_for(self, fault: Fault, texts: asyncio.TaskGroup) -> None:
+        """What people text when this fault happens, however late that is."""
+        for text in self._schedule.texts_for(fault):
+            texts.create_task(self._text(text))
+
     async def _text(self, text: PersonText) -> None:
         sent_at = time.time()
-        order: dict[str, Any] = {"from": number_of(text.person), "to": text.programme.sender, "body": text.word}
-        order["account"] = self._accounts[text.programme.account]
+        order: dict[str, Any] = {"from": number_of(text.person), "to": text.to.sender, "body": text.word}
+        order["account"] = self._accounts[text.to.account]
         result = await self._carrier.post("/inbound", {**order, "deliver": not text.lost})
         answered_at, attempts = None, 0
         if result["webhooks"]:
-            last = result["webhooks"][-1]
-            attempts = last["attempts"]
-            answered_at = last["at"] + last["ms"] / 1000 if last["status"] == 200 else None
-        self._witnessed.texts.append(TextSent(text, sent_at, answered_at, attempts))
+            told = result["webhooks"][0]  # what tells of the text; RingCentral tells of the opt-out as well, after that
+            attempts = told["attempts"]
+            answered_at = told["at"] + told["ms"] / 1000 if told["status"] in (200, 204) else None
+        self._witnessed.texts.append(TextSent(text, sent_at, answered_at, attempts, result["sid"]))
         if text.repeated_after is not None:
             await asyncio.sleep(text.repeated_after)
             await self._carrier.post("/inbound", {"sid": result["sid"], "repeat": 1})
@@ -106,7 +112,10 @@ class TopicReader:
 
     _TOPICS: Final = ("sms.status.v1", "sms.consent.v1", "sms.outbound.dlq.v1", "sms.inbound.v1")
 
-    def __init__(self, servers: str, witnessed: Witnessed) -> None:
+    def __init__(self, servers: str, witnessed: Witnessed, *, spool: bool) -> None:
+        self._places = [TopicPartition(topic, partition) for topic in self._TOPICS for partition in range(_PARTITIONS)]
+        if spool:
+            self._places.append(TopicPartition("sms.stop-spool.v1", 0))
         self._servers = servers
         self._witnessed = witnessed
         self._next: dict[TopicPartition, int] = {}
@@ -144,9 +153,8 @@ class TopicReader:
             isolation_level="read_committed",  # as docs/events.md asks of every reader
         )
         await consumer.start()
-        places = [TopicPartition(topic, partition) for topic in self._TOPICS for partition in range(_PARTITIONS)]
-        consumer.assign(places)
-        for place in places:
+        consumer.assign(self._places)
+        for place in self._places:
             consumer.seek(place, self._next.get(place, 0))
         return consumer
 
@@ -183,8 +191,12 @@ class TopicReader:
             case "sms.consent.v1":
                 at = data["in_force_at"] if data["status"] == "out" else data["written_at"]
                 consent = data["tenant"], data["scope"], data["name"]
-                moment = datetime.fromisoformat(at).timestamp()
-                self._witnessed.see_consent(ConsentSeen(data["person"], consent, data["version"], data["status"], moment))
+                moment, written_at = (datetime.fromisoformat(one).timestamp() for one in (at, data["written_at"]))
+                seen = ConsentSeen(data["person"], consent, data["version"], data["status"], moment, written_at)
+                self._witnessed.see_consent(seen)
+            case "sms.stop-spool.v1":
+                account, sid, *_ = data["text"]  # docs/protocol.md: the provider's id of the text stands in it
+                self._witnessed.spool.append(SpoolSeen(record.offset, account, sid, record.timestamp / 1000))
             case "sms.outbound.dlq.v1":
                 self._witnessed.dead_letters[data["partition"], data["offset"]] = data["reason"]
             case _:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tests.chaos.schedule import Outgoing, PersonText
 
-__all__ = ["Consent", "ConsentSeen", "Pause", "Published", "StatusSeen", "TextSent", "Witnessed"]
+__all__ = ["Consent", "ConsentSeen", "Pause", "Published", "SpoolSeen", "StatusSeen", "TextSent", "Witnessed"]
 
 Consent = tuple[str, str, str]
 """Tenant, scope and name."""
@@ -32,13 +32,14 @@ class Published:
 class TextSent:
     """A person's text. ``answered_at``: when its webhook was answered 200, by the carrier's clock; None when it never was.
 
-    ``attempts`` is how often the carrier tried.
+    ``attempts`` is how often the carrier tried, ``sid`` the carrier's own name for the text.
     """
 
     text: PersonText
     sent_at: float
     answered_at: float | None
     attempts: int = 1
+    sid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,23 @@ class StatusSeen:
 
 @dataclass(frozen=True, slots=True)
 class ConsentSeen:
-    """A consent event. ``at``: of an opt-out when it was in force, of an opt-in when it was written; seconds of the Unix epoch."""
+    """A consent event. ``at``: of an opt-out when it was in force, of an opt-in when it was written. Seconds of the Unix epoch."""
 
     person: str
     consent: Consent
     version: int
     status: str
+    at: float
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSeen:
+    """A STOP in the spool: of the carrier's text ``sid``, written ``at`` so many seconds of the Unix epoch, by its writer's clock."""
+
+    offset: int
+    account: str
+    sid: str
     at: float
 
 
@@ -85,6 +97,7 @@ class Witnessed:
     pauses: list[Pause] = field(default_factory=list)
     canceled: set[tuple[str, str]] = field(default_factory=set)
     consents: set[ConsentSeen] = field(default_factory=set)
+    spool: list[SpoolSeen] = field(default_factory=list)
     dead_letters: dict[tuple[int, int], str] = field(default_factory=dict)
     last: dict[tuple[str, str], StatusSeen] = field(default_factory=dict)
     versions: defaultdict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import random
 import ssl
@@ -242,8 +243,8 @@ async def test_a_kept_connection_that_ends_while_idle_costs_nothing_and_repeats_
     async def answers_once(connection: Connection) -> None:
         await connection.read()
         await connection.answer(201)
-        connection.fin()
-        await connection.writer.wait_closed()
+        connection.writer.write_eof()
+        await connection.reader.read()  # the client has noticed, and has closed its side
         gone.set()
 
     async with wire(answers_once) as server, a_client() as client:
@@ -420,6 +421,27 @@ async def test_a_request_goes_out_as_asked_and_its_answer_comes_back_whole() -> 
     assert first.header("authorization") == []
     assert (second.method, second.body, second.header("authorization")) == ("GET", b"", ["Basic dXM6ZXI="])
     assert server.connections == 1
+
+
+async def test_a_json_body_goes_out_as_it_is() -> None:
+    async with wire(answers) as server, a_client() as client:
+        await client.request("PATCH", f"{server.url}/texts", headers={}, json={"to": [CANARY], "text": "\U0001f600 ünï\r\n"})
+    assert server.requests[0].method == "PATCH"
+    assert json.loads(server.requests[0].body) == {"to": [CANARY], "text": "\U0001f600 ünï\r\n"}
+    assert server.requests[0].header("content-type") == ["application/json"]
+
+
+async def test_a_request_may_have_less_time_than_the_client() -> None:
+    async def hangs(connection: Connection) -> None:
+        await connection.read()
+        await connection.hang()
+
+    began = monotonic()
+    async with wire(hangs) as server, a_client(30.0) as client:
+        with pytest.raises(MaybeSent) as fault:
+            await client.request("GET", server.url, headers={}, within_seconds=LIMIT)
+    assert fault.value.why == "timeout"
+    assert monotonic() - began < LIMIT + SLACK
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:

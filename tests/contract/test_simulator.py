@@ -472,6 +472,7 @@ async def test_the_seed_fixes_identifiers() -> None:
     assert len(set(sids)) == 4
 
 
+@pytest.mark.off_specification
 async def test_whatever_is_sent_is_answered_and_never_a_fault() -> None:
     chance = random.Random(1)
     names = [

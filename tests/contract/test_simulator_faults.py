@@ -15,7 +15,10 @@ from gateway.simulator.scripts import NAMED, SUFFIXES, Script
 from gateway.simulator.server import running_carrier
 from tests.contract.carrier_tools import FROM, OTHER, SID, TO, Api, config
 
-REQUEST = f"POST /2010-04-01/Accounts/{SID}/Messages.json HTTP/1.1\r\nHost: x\r\nAuthorization: {{auth}}\r\nContent-Length: {{size}}\r\n\r\n"
+REQUEST = (
+    f"POST /2010-04-01/Accounts/{SID}/Messages.json HTTP/1.1\r\nHost: x\r\nAuthorization: {{auth}}\r\n"
+    f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {{size}}\r\n\r\n"
+)
 
 
 async def raw_create(url: str, *, wait: float = 5.0) -> bytes:
@@ -221,7 +224,7 @@ async def test_nothing_personal_is_logged_whatever_happens(caplog: pytest.LogCap
         await api.create(to="+15005550004", body="canary")
         await api.list(To=TO)
         await carrier.quiet()
-        carrier.book.open = lambda *_: 1 / 0  # type: ignore[assignment] # a fault of the simulator's own
+        carrier.book.open = lambda *_, **__: 1 / 0  # type: ignore[assignment] # a fault of the simulator's own
         assert (await api.create(body="canary"))[1]["code"] == 20500
         shown = repr(list(carrier.book.requests)) + repr(carrier.book.messages)
     for text in (caplog.text, shown):

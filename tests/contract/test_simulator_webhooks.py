@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 
@@ -11,14 +12,16 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from gateway.simulator.__main__ import main
-from gateway.simulator.arguments import parse_arguments
+from gateway.simulator.arguments import BadArgument, parse_arguments
+from gateway.simulator.config import Account, RingCentralAccount
+from gateway.simulator.http_client import HttpClient
 from gateway.simulator.process import CarrierFailed, carrier_process
 from gateway.simulator.scripts import NAMED, Script
 from gateway.simulator.server import listening, running_carrier
-from gateway.simulator.signing import sign
-from gateway.simulator.webhooks import Overrides, read_overrides
+from gateway.simulator.twilio.signing import sign
+from gateway.simulator.twilio.webhooks import Overrides, read_overrides
 from gateway.simulator.wire import Receive, Scope, Send
-from tests.contract.carrier_tools import FROM, SID, TO, TOKEN, Api, Hook, Sink, config, running_sink
+from tests.contract.carrier_tools import FROM, OTHER, SID, TO, TOKEN, Api, Hook, Sink, config, running_sink
 
 SERVICE = "MG" + "0b" * 16
 
@@ -324,12 +327,58 @@ async def test_a_process_that_does_not_start_says_so() -> None:
 def test_an_inbound_url_is_for_all_accounts_or_for_one() -> None:
     arguments = ["--account", "AC1:a", "--account", "AC2:b", "--inbound-url", "AC2=http://b/?x=1", "--inbound-url", "http://all/"]
     parsed, host, port = parse_arguments(arguments)
-    assert [account.inbound_url for account in parsed.accounts] == ["http://all/", "http://b/?x=1"]
+    assert [account.inbound_url for account in parsed.accounts if isinstance(account, Account)] == [
+        "http://all/",
+        "http://b/?x=1",
+    ]
     assert (host, port, parsed.suffixes) == ("127.0.0.1", 0, True)
 
 
+def test_both_providers_have_their_accounts_in_one_carrier() -> None:
+    arguments = ["--account", "AC1:a", "--ringcentral", "1:client:secret:jwt", "--callbacks", "final", "--rate", "Light=50"]
+    parsed, _, _ = parse_arguments([*arguments, "--sms-sender", FROM, "--a2p-sender", TO, "--token-seconds", "60"])
+    twilio, ringcentral = parsed.accounts
+    assert isinstance(twilio, Account)
+    assert ringcentral == RingCentralAccount(
+        "1", "client", "secret", "jwt", senders=(FROM,), a2p_senders=(TO,), token_s=60, rates={"Light": 50}, callbacks="final"
+    )
+
+
+def test_numbers_are_for_the_first_account_at_ringcentral_or_for_the_one_that_is_named() -> None:
+    arguments = ["--ringcentral", "1:client:secret:jwt", "--ringcentral", "2:other:secret:jwt"]
+    parsed, _, _ = parse_arguments([*arguments, "--a2p-sender", FROM, "--a2p-sender", f"2={TO}"])
+    assert [account.a2p_senders for account in parsed.accounts if isinstance(account, RingCentralAccount)] == [(FROM,), (TO,)]
+    with pytest.raises(BadArgument, match="--a2p-sender names an account"):
+        parse_arguments([*arguments, "--a2p-sender", f"3={TO}"])
+
+
+async def test_the_control_api_tells_whom_either_provider_knows_as_opted_out() -> None:
+    accounts = (
+        Account(SID, TOKEN, keeps_opt_outs=True),
+        RingCentralAccount("1", "client", "secret", "jwt", a2p_senders=(OTHER,)),
+    )
+    client = HttpClient(keep_body=None)
+    async with running_sink() as sink, running_carrier(config(accounts=accounts)) as carrier:
+        carrier.accounts.change(SID, inbound_url=sink.url)
+        for sender in (FROM, OTHER):
+            await carrier.inbound(TO, sender, "STOP", opt_out_type="STOP")
+        told = await client.request("GET", f"{carrier.url}/_carrier/consents", {}, b"")
+    client.close()
+    twilio, ringcentral = ({"account": sid, "from": sender, "to": TO} for sid, sender in ((SID, FROM), ("1", OTHER)))
+    assert json.loads(told.body) == {"opted_out": [twilio, ringcentral]}
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--account", "x"], ["--account", "a:b", "--mix", "2=slow"], ["--account", "a:b", "--script", "+1={"]]
+    "arguments",
+    [
+        [],
+        ["--account", "x"],
+        ["--account", "a:b", "--mix", "2=slow"],
+        ["--account", "a:b", "--script", "+1={"],
+        ["--ringcentral", "a:b:c"],
+        ["--ringcentral", "a:b:c:d", "--rate", "Fast=1"],
+        ["--ringcentral", "a:b:c:d", "--rate", "Light=many"],
+    ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2

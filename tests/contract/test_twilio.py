@@ -1,9 +1,8 @@
+"""What is Twilio's own; what it has in common with others is in conformance/."""
+
 from __future__ import annotations
 
 import base64
-import gc
-import hashlib
-import hmac
 import json
 import logging
 import traceback
@@ -26,13 +25,13 @@ from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Refused, 
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
 from gateway.domain.reports import Text
-from gateway.providers import twilio as twilio_module
 from gateway.providers.http import HttpClient
-from gateway.providers.twilio import Twilio, TwilioAccount
-from gateway.providers.twilio_errors import error_table, outcome_of_refusal
-from gateway.providers.twilio_transport import TwilioRefused, TwilioTransport
-from gateway.providers.twilio_webhooks import body_is_signed, form_is_signed, inbound_of, receipt_of
-from tests.contract.wire import Connection, Received, Wire, an_unused_port, wire
+from gateway.providers.twilio import provider as twilio_module
+from gateway.providers.twilio.errors import error_table, outcome_of_refusal
+from gateway.providers.twilio.provider import Twilio, TwilioAccount
+from gateway.providers.twilio.transport import TwilioRefused, TwilioTransport
+from gateway.providers.twilio.webhooks import form_is_signed, inbound_of, receipt_of
+from tests.contract.wire import Connection, Received, Wire, wire
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "the-auth-token"
@@ -43,7 +42,7 @@ SERVICE = "MG" + "5" * 32
 SID = "SM" + "a" * 32
 CALLBACK = "https://gateway.example.com/webhooks/twilio/main/status/token"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-TEXT = Text(UUID(int=7), 1, "main", SENDER, PhoneNumber(NUMBER), MessageBody(WORDS))
+TEXT = Text(UUID(int=7), 1, "main", SENDER, PhoneNumber(NUMBER), MessageBody(WORDS), CALLBACK)
 
 Reply = tuple[int, object] | tuple[int, object, str]
 
@@ -104,10 +103,15 @@ async def over(script: Callable[[Connection], Awaitable[None]], **changed: Any) 
             await provider.close()
 
 
+async def sent(provider: Twilio, text: Text) -> Outcome:
+    (outcome,) = await provider.send([text])
+    return outcome
+
+
 async def outcome_of(*reply: Any) -> Outcome:
     """What ``send`` makes of one answer; it is asked for once, whatever it is."""
     async with twilio(lambda _: reply) as (provider, server):
-        outcome = await provider.send(TEXT, CALLBACK)
+        outcome = await sent(provider, TEXT)
     assert len(server.requests) == 1
     return outcome
 
@@ -117,10 +121,10 @@ async def outcome_of(*reply: Any) -> Outcome:
 
 async def test_a_text_goes_out_as_twilio_wants_it() -> None:
     async with twilio(lambda _: (201, message())) as (provider, server):
-        assert await provider.send(TEXT, CALLBACK) == Accepted(SID, 2)
+        assert await sent(provider, TEXT) == Accepted(SID, 2)
     (request,) = server.requests
     assert (request.method, request.target) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json")
-    assert request.form == {"To": NUMBER, "From": SENDER, "Body": WORDS, "StatusCallback": CALLBACK}
+    assert request.form == {"To": NUMBER, "From": SENDER, "Body": WORDS, "StatusCallback": CALLBACK + "#rc=5&rp=all"}
     assert request.header("authorization") == ["Basic " + base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()]
     assert request.header("content-type") == ["application/x-www-form-urlencoded"]
     assert len(request.header("user-agent")) == 1
@@ -128,26 +132,13 @@ async def test_a_text_goes_out_as_twilio_wants_it() -> None:
 
 async def test_a_messaging_service_is_named_as_one() -> None:
     async with twilio(lambda _: (201, message(messaging_service_sid=SERVICE, num_segments="0"))) as (provider, server):
-        assert await provider.send(replace(TEXT, sender=SERVICE), CALLBACK) == Accepted(SID, None)
+        assert await sent(provider, replace(TEXT, sender=SERVICE)) == Accepted(SID, None)
     assert server.requests[0].form == {
         "To": NUMBER,
         "MessagingServiceSid": SERVICE,
         "Body": WORDS,
-        "StatusCallback": CALLBACK,
+        "StatusCallback": CALLBACK + "#rc=5&rp=all",
     }
-
-
-@pytest.mark.parametrize("body", ["\U0001f600 ünï\r\n&=+%", " ", "x" * 1600])
-async def test_a_body_arrives_as_it_is(body: str) -> None:
-    async with twilio(lambda _: (201, message())) as (provider, server):
-        await provider.send(replace(TEXT, body=MessageBody(body)), CALLBACK)
-    assert server.requests[0].form["Body"] == body
-
-
-async def test_a_body_that_is_no_unicode_text_is_refused_and_not_sent() -> None:
-    async with twilio(lambda _: (201, message())) as (provider, server):
-        assert await provider.send(replace(TEXT, body=MessageBody("\ud800")), CALLBACK) == Refused(Reason.REFUSED, "not_unicode")
-    assert server.connections == 0
 
 
 async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,18 +155,13 @@ async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 async def test_an_address_may_have_a_path() -> None:
     async with twilio(lambda _: (201, message())) as (provider, server):
         other = Twilio(TwilioAccount("main", ACCOUNT, TOKEN, f"{server.url}/carrier/", 5.0, 8))
-        assert await other.send(TEXT, CALLBACK) == Accepted(SID, 2)
+        assert await sent(other, TEXT) == Accepted(SID, 2)
         await other.close()
         assert provider.name == "twilio"
     assert server.requests[0].target == f"/carrier/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
 
 
 # ------------------------------------------------------------------------------------------------------------ the outcomes
-
-
-@pytest.mark.parametrize("row", error_table(), ids=lambda row: str(row.code))
-async def test_the_table_row_by_row(row: Any) -> None:
-    assert await outcome_of(400, refusal(row.code)) == row.outcome
 
 
 # What this table must never lose, whatever becomes of the other one: written out by hand.
@@ -217,27 +203,15 @@ def test_the_codes_that_matter(code: int, outcome: Outcome) -> None:
         ((400, b"<html>"), Refused(Reason.REFUSED, "http_400")),
         ((400, {"code": "21610"}), Refused(Reason.REFUSED, "http_400")),
         ((400, {"code": True}), Refused(Reason.REFUSED, "http_400")),
-        ((400, []), Refused(Reason.REFUSED, "http_400")),
-        ((400, b"[" * 100_000), Refused(Reason.REFUSED, "http_400")),
         ((413, b""), Refused(Reason.REFUSED, "http_413")),
         ((400, {"type": "t", "title": "t", "status": 400, "code": 21610}), OptedOut("21610")),
         ((408, refusal(21610, 408)), Unknown("http_408")),
         ((409, refusal(20409, 409)), Unknown("http_409")),
         ((425, b""), Later(Reason.UNREACHABLE, "http_425", holds="account")),
-        ((500, refusal(20500, 500)), Unknown("http_500")),
         ((503, refusal(21610, 503), "Retry-After: 3\r\n"), Unknown("http_503")),
-        ((307, b"", "Location: /elsewhere\r\n"), Unknown("http_307")),
         ((304, b""), Unknown("http_304")),
-        ((201, b""), Unknown("unreadable_answer")),
-        ((201, b"{"), Unknown("unreadable_answer")),
-        ((201, b"\xff\xfe"), Unknown("unreadable_answer")),
-        ((201, b"[" * 100_000), Unknown("unreadable_answer")),
-        ((201, {}), Unknown("unreadable_answer")),
-        ((201, []), Unknown("unreadable_answer")),
-        ((201, "SM"), Unknown("unreadable_answer")),
         ((201, message("SMx")), Unknown("unreadable_answer")),
         ((201, message(date_created="Mon, 99 Nov 2026 99:00:00 +0000")), Unknown("unreadable_answer")),
-        ((204, b""), Unknown("unreadable_answer")),
         ((200, message()), Accepted(SID, 2)),
         ((201, message("MM" + "b" * 32, num_segments=None)), Accepted("MM" + "b" * 32, None)),
         ((201, {"sid": SID}), Accepted(SID, None)),
@@ -253,54 +227,6 @@ def test_only_a_4xx_is_ever_proof_that_nothing_was_sent(status: int, code: int |
     outcome = outcome_of_refusal(status, code, None)
     assert isinstance(outcome, Unknown) == (not 400 <= status <= 499 or status in {408, 409})
     assert not isinstance(outcome, Accepted)
-
-
-async def reads_then_hangs(connection: Connection) -> None:
-    await connection.read()
-    await connection.hang()
-
-
-async def reads_then_rst(connection: Connection) -> None:
-    await connection.read()
-    connection.rst()
-
-
-async def reads_then_fin(connection: Connection) -> None:
-    await connection.read()
-    connection.fin()
-
-
-async def half_an_answer(connection: Connection) -> None:
-    await connection.read()
-    await connection.write(b'HTTP/1.1 201 Created\r\ncontent-length: 500\r\n\r\n{"sid": "SM')
-
-
-@pytest.mark.parametrize(
-    "script,why",
-    [
-        (reads_then_hangs, "timeout"),
-        (reads_then_rst, "reset"),
-        (reads_then_fin, "closed"),
-        (half_an_answer, "broken_answer"),
-    ],
-)
-async def test_a_request_without_a_whole_answer_is_unknown(script: Callable[[Connection], Awaitable[None]], why: str) -> None:
-    async with over(script, time_limit_seconds=0.4) as (provider, server):
-        assert await provider.send(TEXT, CALLBACK) == Unknown(why)
-    assert len(server.requests) == 1
-
-
-async def test_what_was_surely_not_sent_comes_later() -> None:
-    provider = Twilio(TwilioAccount("main", ACCOUNT, TOKEN, f"http://127.0.0.1:{an_unused_port()}", 5.0, 8))
-    assert await provider.send(TEXT, CALLBACK) == Later(Reason.UNREACHABLE, "refused", holds="account")
-    await provider.close()
-    assert await provider.send(TEXT, CALLBACK) == Later(Reason.UNREACHABLE, "closing", holds="account")
-
-
-async def test_an_address_that_is_none_waits_for_an_operator() -> None:
-    provider = Twilio(TwilioAccount("main", ACCOUNT, TOKEN, "ftp://127.0.0.1", 5.0, 8))
-    assert await provider.send(TEXT, CALLBACK) == Later(Reason.CONFIGURATION, "bad_request", holds="account", operator=True)
-    await provider.close()
 
 
 # -------------------------------------------------------------------------------------------------------------- the lists
@@ -393,7 +319,7 @@ async def test_a_status_is_the_same_in_lists_and_in_receipts(status: str | None,
     async with twilio(pages([message(status=status)])) as (provider, _):
         assert [text.state for text in await provider.list_sent(PhoneNumber(NUMBER), SENDER, NOON)] == [state]
         form = [("MessageSid", SID), ("AccountSid", ACCOUNT), ("MessageStatus", str(status))]
-        assert provider.read_receipt(form, UUID(int=7), 1).state == state
+        assert receipt_of("main", ACCOUNT, form, UUID(int=7), 1).state == state
 
 
 def inbound(number: int, seconds: float = 0, **changed: object) -> dict[str, object]:
@@ -410,7 +336,7 @@ def inbound(number: int, seconds: float = 0, **changed: object) -> dict[str, obj
 
 async def test_what_people_sent_us_is_listed_oldest_first() -> None:
     listed = (
-        [inbound(1, 9), inbound(2, 3, messaging_service_sid=SERVICE), inbound(3, -60), message(sid(4))],
+        [inbound(8, 9), inbound(1, 9), inbound(2, 3, messaging_service_sid=SERVICE), inbound(3, -60), message(sid(4))],
         [inbound(5, 6, date_created=None), inbound(6, 6, **{"from": "40404"}), inbound(7, 6, **{"from": "whatsapp:" + NUMBER})],
     )
     async with twilio(pages(*listed)) as (provider, server):
@@ -419,16 +345,12 @@ async def test_what_people_sent_us_is_listed_oldest_first() -> None:
         (sid(5), None, None),
         (sid(2), NOON + timedelta(seconds=3), SERVICE),
         (sid(1), NOON + timedelta(seconds=9), None),
+        (sid(8), NOON + timedelta(seconds=9), None),  # the newest stands first in Twilio's list
     ]
     assert {(text.sender, text.to, text.body, text.account, text.replied) for text in found} == {
         (PhoneNumber(NUMBER), SENDER, MessageBody("STOP"), "main", None)
     }
     assert parse_qs(urlsplit(server.requests[0].target).query)["To"] == [SENDER]
-
-
-async def test_half_a_character_in_a_listed_text_is_replaced() -> None:
-    async with twilio(pages([inbound(1, body="late \ud83d"), inbound(2, body="fine 👋")])) as (provider, _):
-        assert [text.body.reveal() for text in await provider.list_inbound(SENDER, NOON)] == ["late \ufffd", "fine 👋"]
 
 
 async def test_what_people_sent_to_a_service_is_found_by_the_service() -> None:
@@ -437,36 +359,13 @@ async def test_what_people_sent_to_a_service_is_found_by_the_service() -> None:
     assert "To" not in parse_qs(urlsplit(server.requests[0].target).query)
 
 
-async def test_the_time_of_an_inbound_text_is_asked_for() -> None:
-    def reply(request: Received) -> Reply:
-        asked = request.target.rpartition("/")[2].removesuffix(".json")
-        if asked == sid(9):
-            return 404, refusal(20404, 404)
-        return 200, inbound(1, 4) if asked == sid(1) else message(asked)
-
-    async with twilio(reply) as (provider, server):
-        assert await provider.inbound_created_at(sid(1)) == NOON + timedelta(seconds=4)
-        assert await provider.inbound_created_at(sid(2)) is None  # ours, not a person's
-        assert await provider.inbound_created_at(sid(9)) is None
-        asked = len(server.requests)
-        assert await provider.inbound_created_at("../Calls") is None
-    assert len(server.requests) == asked
-
-
 @pytest.mark.parametrize(
     "reply",
     [
-        (500, b"oops"),
-        (429, refusal(20429)),
-        (401, refusal(20003, 401)),
-        (200, b"{"),
-        (200, []),
-        (200, {}),
         (200, {"messages": [message("no sid")]}),
         (200, {"messages": [message(date_created="no date")]}),
         (200, {"messages": [message(date_created="Mon, 99 Nov 2026 99:00:00 +0000")]}),
         (200, {"messages": [7]}),
-        (302, b"", "Location: /elsewhere\r\n"),
     ],
     ids=str,
 )
@@ -478,14 +377,6 @@ async def test_a_list_that_cannot_be_read_whole_is_no_list(reply: Reply, caplog:
     assert "account main" in str(fault.value)
     text = "".join(traceback.format_exception(fault.value)) + caplog.text
     assert not any(secret in text for secret in (NUMBER, NUMBER[1:], WORDS, TOKEN))
-    assert fault.value.__context__ is None
-
-
-@pytest.mark.parametrize("reply", [(500, b"oops"), (200, b"{"), (200, []), (401, refusal(20003, 401))], ids=str)
-async def test_a_time_that_cannot_be_read_is_no_time(reply: Reply) -> None:
-    async with twilio(lambda _: reply) as (provider, _):
-        with pytest.raises(ProviderUnavailable) as fault:
-            await provider.inbound_created_at(SID)
     assert fault.value.__context__ is None
 
 
@@ -531,31 +422,22 @@ def vector() -> tuple[str, list[tuple[str, str]], str]:
     return "https://example.com/myapp.php?foo=1&bar=2", form, "L/OH5YylLD5NRKLltdqwSvS0BnU="
 
 
-@pytest.fixture
-async def verifier() -> AsyncIterator[Twilio]:
-    provider = Twilio(TwilioAccount("main", ACCOUNT, "12345"))
-    yield provider
-    await provider.close()
-
-
-async def test_twilios_own_example_verifies_and_nothing_near_it(
-    verifier: Twilio, vector: tuple[str, list[tuple[str, str]], str]
-) -> None:
+def test_twilios_own_example_verifies_and_nothing_near_it(vector: tuple[str, list[tuple[str, str]], str]) -> None:
     url, form, signature = vector
-    assert verifier.verify(url, form, signature)
-    assert verifier.verify(url, form[::-1], signature)
-    assert verifier.verify(url, [*form, form[0]], signature)  # a value that stands twice counts once
-    assert verifier.verify(url.replace("example.com", "example.com:443"), form, signature)
-    assert verifier.verify(url + "#rc=5&rp=all", form, signature)
+    assert form_is_signed("12345", url, form, signature)
+    assert form_is_signed("12345", url, form[::-1], signature)
+    assert form_is_signed("12345", url, [*form, form[0]], signature)  # a value that stands twice counts once
+    assert form_is_signed("12345", url.replace("example.com", "example.com:443"), form, signature)
+    assert form_is_signed("12345", url + "#rc=5&rp=all", form, signature)
     for other in ("", "x", signature[:-1], signature.lower(), "é", "\ud800", signature + "="):
-        assert not verifier.verify(url, form, other)
-    assert not verifier.verify(url + "&", form, signature)
-    assert not verifier.verify(url.replace("https", "http"), form, signature)
-    assert not verifier.verify(url.replace("example.com", "example.com:8443/"), form, signature)
-    assert not verifier.verify("https://example.com:nonsense/", form, signature)
-    assert not verifier.verify(url, form[1:], signature)
-    assert not verifier.verify(url, [*form, ("To", "+18005551213")], signature)
-    assert not verifier.verify(url, [*form, ("\ud800", "\ud800")], signature)
+        assert not form_is_signed("12345", url, form, other)
+    assert not form_is_signed("12345", url + "&", form, signature)
+    assert not form_is_signed("12345", url.replace("https", "http"), form, signature)
+    assert not form_is_signed("12345", url.replace("example.com", "example.com:8443/"), form, signature)
+    assert not form_is_signed("12345", "https://example.com:nonsense/", form, signature)
+    assert not form_is_signed("12345", url, form[1:], signature)
+    assert not form_is_signed("12345", url, [*form, ("To", "+18005551213")], signature)
+    assert not form_is_signed("12345", url, [*form, ("\ud800", "\ud800")], signature)
 
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -578,16 +460,6 @@ def test_signatures_are_judged_as_the_sdk_judges_them(url: str, signed_url: str,
         ours = form_is_signed(TOKEN, url, [(name, one) for name, many in form.items() for one in many], signature)
         assert ours == sdk.validate(url, Form(form), signature)
     assert form_is_signed(TOKEN, url, [(n, v) for n, vs in form.items() for v in vs], sdk.compute_signature(url, Form(form)))
-
-
-@given(st.binary(max_size=200), st.binary(max_size=200))
-def test_a_json_body_is_verified_by_its_hash_in_the_url(body: bytes, other: bytes) -> None:
-    url = f"https://example.com/webhooks?bodySHA256={hashlib.sha256(body).hexdigest()}"
-    signature = base64.b64encode(hmac.digest(TOKEN.encode(), url.encode(), "sha1")).decode()
-    assert body_is_signed(TOKEN, url, body, signature)
-    assert body_is_signed(TOKEN, url, other, signature) == (body == other)
-    assert not body_is_signed(TOKEN, url, body, signature[::-1])
-    assert not body_is_signed(TOKEN, "https://example.com/webhooks", body, signature)
 
 
 # --------------------------------------------------------------------------------------------------------------- webhooks
@@ -623,34 +495,34 @@ def without(form: dict[str, str], name: str) -> list[tuple[str, str]]:
     return [pair for pair in form.items() if pair[0] != name]
 
 
-async def test_an_inbound_text_is_read(verifier: Twilio) -> None:
-    text = verifier.read_inbound(list(INBOUND.items()))
+def test_an_inbound_text_is_read() -> None:
+    text = inbound_of("main", ACCOUNT, list(INBOUND.items()))
     assert (text.account, text.provider_message_id, text.sender, text.to) == ("main", SID, PhoneNumber(NUMBER), SENDER)
     assert (text.service, text.body, text.replied, text.created_at) == (SERVICE, MessageBody("Stop"), "STOP", None)
     least = [(name, INBOUND[name]) for name in ("MessageSid", "AccountSid", "From", "To")]
-    text = verifier.read_inbound([*least, ("Body", "")])
+    text = inbound_of("main", ACCOUNT, [*least, ("Body", "")])
     assert (text.service, text.body, text.replied) == (None, MessageBody(""), None)
-    assert verifier.read_inbound([*least, ("Body", ""), ("OptOutType", "MAYBE")]).replied is None
+    assert inbound_of("main", ACCOUNT, [*least, ("Body", ""), ("OptOutType", "MAYBE")]).replied is None
 
 
-async def test_a_receipt_is_read(verifier: Twilio) -> None:
-    receipt = verifier.read_receipt(list(RECEIPT.items()), UUID(int=9), 3)
+def test_a_receipt_is_read() -> None:
+    receipt = receipt_of("main", ACCOUNT, list(RECEIPT.items()), UUID(int=9), 3)
     assert (receipt.account, receipt.uid, receipt.attempt) == ("main", UUID(int=9), 3)
     assert (receipt.provider_message_id, receipt.state, receipt.code) == (SID, "undelivered", "30003")
-    assert verifier.read_receipt(without(RECEIPT, "ErrorCode"), UUID(int=9), 3).code is None
-    assert verifier.read_receipt(list((RECEIPT | {"ErrorCode": NUMBER}).items()), UUID(int=9), 3).code is None
+    assert receipt_of("main", ACCOUNT, without(RECEIPT, "ErrorCode"), UUID(int=9), 3).code is None
+    assert receipt_of("main", ACCOUNT, list((RECEIPT | {"ErrorCode": NUMBER}).items()), UUID(int=9), 3).code is None
 
 
 @pytest.mark.parametrize("missing", ["MessageSid", "AccountSid", "From", "To", "Body"])
-async def test_an_inbound_text_without_a_needed_field_is_bad(verifier: Twilio, missing: str) -> None:
+def test_an_inbound_text_without_a_needed_field_is_bad(missing: str) -> None:
     with pytest.raises(BadWebhook, match=missing):
-        verifier.read_inbound(without(INBOUND, missing))
+        inbound_of("main", ACCOUNT, without(INBOUND, missing))
 
 
 @pytest.mark.parametrize("missing", ["MessageSid", "AccountSid", "MessageStatus"])
-async def test_a_receipt_without_a_needed_field_is_bad(verifier: Twilio, missing: str) -> None:
+def test_a_receipt_without_a_needed_field_is_bad(missing: str) -> None:
     with pytest.raises(BadWebhook, match=missing):
-        verifier.read_receipt(without(RECEIPT, missing), UUID(int=9), 3)
+        receipt_of("main", ACCOUNT, without(RECEIPT, missing), UUID(int=9), 3)
 
 
 @pytest.mark.parametrize(
@@ -672,16 +544,16 @@ async def test_a_receipt_without_a_needed_field_is_bad(verifier: Twilio, missing
     ],
     ids=ascii,
 )
-async def test_an_inbound_text_that_is_not_ours_or_not_a_persons_is_bad(verifier: Twilio, changed: dict[str, str]) -> None:
+def test_an_inbound_text_that_is_not_ours_or_not_a_persons_is_bad(changed: dict[str, str]) -> None:
     with pytest.raises(BadWebhook) as fault:
-        verifier.read_inbound(list((INBOUND | changed).items()))
+        inbound_of("main", ACCOUNT, list((INBOUND | changed).items()))
     assert not any(value and value in str(fault.value) for value in changed.values())
 
 
-async def test_a_field_that_stands_twice_is_bad_unless_it_says_the_same(verifier: Twilio) -> None:
-    verifier.read_inbound([*INBOUND.items(), ("From", NUMBER)])
+def test_a_field_that_stands_twice_is_bad_unless_it_says_the_same() -> None:
+    inbound_of("main", ACCOUNT, [*INBOUND.items(), ("From", NUMBER)])
     with pytest.raises(BadWebhook, match="twice"):
-        verifier.read_inbound([*INBOUND.items(), ("From", "+15005550198")])
+        inbound_of("main", ACCOUNT, [*INBOUND.items(), ("From", "+15005550198")])
 
 
 any_form = st.lists(
@@ -702,37 +574,12 @@ def test_a_form_is_read_or_is_bad(form: list[tuple[str, str]]) -> None:
 # ---------------------------------------------------------------------------------------------------------------- privacy
 
 
-async def test_nothing_personal_is_logged_shown_or_kept(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    for name in ("twilio", "twilio.http_client", "twilio.async_http_client", "gateway", "pyreqwest", "reqwest", "hyper"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    replies: list[Reply] = [(201, message()), (400, refusal(21610)), (400, refusal(21211)), (500, message()), (201, b"{")]
-    shown = []
-    async with twilio(lambda _: replies.pop(0)) as (provider, _):
-        shown += [repr(await provider.send(TEXT, CALLBACK)) for _ in range(5)]
-        shown.append(repr(provider))
-    for listing in (pages([message(), inbound(1)]), lambda _: (500, message())):
-        async with twilio(listing) as (provider, _):
-            for ask in (
-                lambda: provider.list_sent(PhoneNumber(NUMBER), SENDER, NOON),
-                lambda: provider.list_inbound(SENDER, NOON),
-            ):
-                try:
-                    shown.append(repr(await ask()))
-                except ProviderUnavailable as fault:
-                    shown.append("".join(traceback.format_exception(fault)))
-    async with over(reads_then_rst) as (provider, _):
-        shown.append(repr(await provider.send(TEXT, CALLBACK)))
-        shown.append(repr(TwilioAccount("main", ACCOUNT, TOKEN)))
+async def test_the_sdk_keeps_and_shows_nothing_of_a_request() -> None:
+    async with twilio(lambda _: (201, message())) as (provider, _):
+        await sent(provider, TEXT)
         transport = provider._messages._version.domain.twilio.http_client
         assert (transport._test_only_last_request, transport._test_only_last_response) == (None, None)
-    gc.collect()
-    out, err = capfd.readouterr()
-    everything = "\n".join([*shown, caplog.text, out, err])
-    for secret in (NUMBER[1:], WORDS, "order 4711", TOKEN):
-        assert secret not in everything
+    assert TOKEN not in repr(TwilioAccount("main", ACCOUNT, TOKEN))
 
 
 async def test_the_sdks_transport_is_silent_and_speaks_only_to_its_api(caplog: pytest.LogCaptureFixture) -> None:

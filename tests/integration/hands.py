@@ -43,7 +43,15 @@ class Hands:
         self.name = name
         versions = {policy.tenant: policy.version for policy in world.parts.policies}
         self.claims = Claims(
-            world.parts.database, name, routes or world.parts.routes, versions, rates or {}, lease, world.parts.spool
+            world.parts.database,
+            name,
+            routes or world.parts.routes,
+            versions,
+            rates or {},
+            lease,
+            world.parts.spool,
+            router=world.parts.router,
+            people=world.parts.people,
         )
 
     async def claim(self, room: int = 100, most: int = 100) -> list[Claimed]:
@@ -65,12 +73,24 @@ class Hands:
             await settle_by_hand(self.world, one, outcome or Accepted(self.world.carrier.new_id(), 1))
 
 
-async def settle_by_hand(world: World, claimed: Claimed, outcome: Outcome, *, wait: float = 1.0) -> Change | None:
+async def settle_by_hand(
+    world: World, claimed: Claimed, outcome: Outcome, *, wait: float = 1.0, instead: tuple[int, str] | None = None
+) -> Change | None:
     """Settle one attempt; what that changed."""
 
     def judge(held: Mapping[UUID, Held], now: datetime) -> list[Change]:
         changes = (
-            settle(one.message, one.queued, claimed.attempt, outcome, now, world.parts.horizons, wait=wait, begun_at=now)
+            settle(
+                one.message,
+                one.queued,
+                claimed.attempt,
+                outcome,
+                now,
+                world.parts.horizons,
+                wait=wait,
+                begun_at=now,
+                instead=instead,
+            )
             for one in held.values()
         )
         return [change for change in changes if change is not None]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.domain.errors import ProviderUnavailable
 from gateway.domain.reports import InboundText
 from gateway.flow.catch_up import CatchUp
@@ -14,7 +16,7 @@ from tests.integration.hands import Hands
 from tests.integration.world import Carrier, World, open_world
 from tests.support import until
 
-CLINIC, OFFERS = "+12125550120", "+14155550110"
+CLINIC, OFFERS, SERVICE = "+12125550120", "+14155550110", "MG" + "a" * 32
 
 
 def missed(world: World, body: str, ago: timedelta, **more: Any) -> InboundText:
@@ -327,3 +329,30 @@ async def test_lists_are_looked_at_soon_without_holding_anything_up(database_url
         asked = carrier.asked
         assert await catch_up.ensure()
         assert carrier.asked == asked
+
+
+@pytest.mark.parametrize("senders", [(CLINIC, SERVICE), (SERVICE, CLINIC)], ids=["number first", "service first"])
+async def test_a_text_that_is_listed_for_a_number_and_its_service_counts_for_both(
+    database_url: str, tmp_path: Path, senders: tuple[str, str]
+) -> None:
+    async with open_world(database_url, tmp_path) as world:
+        stop = missed(world, "STOP", timedelta(hours=2))
+        heeded: list[InboundText] = []
+
+        class Lists:
+            async def list_inbound(self, to: str, _since: datetime) -> list[InboundText]:
+                return [replace(stop, service=SERVICE if to == SERVICE else None)]
+
+        class Heeding:
+            async def receive(self, text: InboundText, **_: str) -> None:
+                heeded.append(text)
+
+        catch_up = CatchUp(
+            world.parts.control,
+            {"main": Lists()},
+            {"main": senders},
+            Heeding(),  # type: ignore[arg-type] # what is heeded is looked at, and nothing else
+            timedelta(days=3),
+        )
+        assert await catch_up.ensure()
+        assert [text.service for text in heeded] == [SERVICE]

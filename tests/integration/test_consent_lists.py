@@ -59,8 +59,8 @@ async def test_an_opt_out_that_was_written_since_the_look_is_not_overwritten(
 ) -> None:
     """The person's rows are locked before an opt-in is judged; a first opt-out, of whom there was no row, slips in after that."""
     key = (PERSON, "shop", "programme", "offers")
-    await database.fetch(statements("consents")["write_opt_out"], *key, "text", NOON, None)
-    rows = await database.fetch(statements("consents")["write_opt_in"], *key, source, NOON + later, None, None, proven)
+    await database.fetch(statements("consents")["write_opt_out"], *key, "text", NOON, None, 1)
+    rows = await database.fetch(statements("consents")["write_opt_in"], *key, source, NOON + later, None, None, proven, 1)
     assert bool(rows) is written
     stands = await database.fetch(statements("consents")["of"], [PERSON])
     assert [row["status"] for row in stands] == ["in" if written else "out"]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count, pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from gateway.domain.errors import StoreRefused, StoreUnavailable
 from gateway.domain.outcome import Accepted, Later, OptedOut, Outcome, Refused, Unknown
 from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.reasons import Reason
-from gateway.domain.reports import ListedText, Text
+from gateway.domain.reports import ListedText, StatusNews, Text
 from gateway.domain.states import State, may_move
 from gateway.flow.claims import Claimed, Marked
 from gateway.flow.conversation import OptIn
@@ -202,12 +202,12 @@ async def test_a_comparison_with_opt_outs_that_fails_is_made_up_for(database_url
     async with open_world(database_url, tmp_path, GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="1") as world:
         await publish(world, 3)
         dispatch = world.parts.dispatch(OpenGate())
-        compared: list[tuple[UUID, datetime]] = []
+        compared: list[tuple[UUID, datetime, str]] = []
 
         class Lost:
             """The first comparison is lost."""
 
-            async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime]]) -> int:
+            async def sends_after_stop(self, begun: Sequence[tuple[UUID, datetime, str]]) -> int:
                 compared.extend(begun)
                 if len(compared) == 1:
                     raise StoreUnavailable("lost")
@@ -720,7 +720,9 @@ class Walk(RuleBasedStateMachine):
                        MessageBody(self.run(self.body_of(attempt.claimed.uid))), None, None, 1, self.run(self.begun_at(attempt.claimed.uid)))
             for attempts in self.begun.values() for attempt in attempts if attempt.taken is not None
         ]  # fmt: skip
-        evidence = Evidence(parts.watch, parts.ledger, parts.providers, parts.vault, parts.metrics, parts.horizons, within=8.0)
+        evidence = Evidence(
+            parts.watch, parts.ledger, parts.providers, parts.vault, parts.hasher, parts.metrics, parts.horizons, within=8.0
+        )
         self.run(evidence.look())
 
     async def body_of(self, uid: UUID) -> str:
@@ -854,3 +856,55 @@ async def test_only_who_is_on_the_allow_list_is_texted_also_by_the_gateways_own_
         assert len(world.carrier.sent) == 2
         rows = await world.rows("select rule from messages where state = 'blocked'")
         assert [row["rule"] for row in rows] == ["staging.allow_list"] * 2
+
+
+async def test_texts_of_one_sender_go_out_in_one_request_and_each_has_its_own_outcome(database_url: str, tmp_path: Path) -> None:
+    """A person's two texts, and those of another sender, never share a request; a refusal or a doubt is one message's own."""
+    others: dict[str, Outcome] = {"+12025550103": Refused(Reason.NOT_TEXTABLE, "x"), "+12025550105": Unknown("timeout")}
+
+    async def answer(text: Text) -> Outcome:
+        return others.get(text.to.reveal(), Accepted("batch", 1))
+
+    async with open_world(database_url, tmp_path, Carrier(answer, batch=3), GATEWAY_ACCOUNTS__MAIN__CONCURRENCY="4") as world:
+        for number in range(8):
+            await world.publish(message_id=f"m{number}", to=f"+1202555010{number}")
+        await world.publish(message_id="again", to="+12025550100")
+        await world.publish(message_id="elsewhere", tenant="clinic", programme="visits", to="+12025550101")
+        async with world.sending():
+            await until(lambda: _nothing_left(world))
+        states = await world.states()
+        assert states.pop("m3") == "failed"
+        assert states.pop("m5") == "unknown"
+        assert set(states.values()) == {"sent"}
+        assert len(world.carrier.sent) == 10
+        assert max(len(texts) for texts in world.carrier.requests) == 3
+        # all of a batch have one id at the provider: with the person it names one message
+        subject = world.parts.hasher.subject_id(PhoneNumber("+12025550102"))
+        found = await world.parts.ledger.accepted_as("main", "batch", subject)
+        rows = await world.rows("select uid from messages where message_id = 'm2'")
+        assert found == (rows[0]["uid"], 1)
+        news = StatusNews("main", "batch", PhoneNumber("+12025550102"), "delivered", None)
+        assert await world.parts.receipts().learn(news) == "changed"
+        assert await world.parts.receipts().learn(news) == "repeated"
+        assert await world.parts.receipts().learn(replace(news, to=PhoneNumber("+12025550199"))) == "unknown_message"
+        assert [message for message, state in (await world.states()).items() if state == "delivered"] == ["m2"]
+        spam = StatusNews("main", "batch", PhoneNumber("+12025550104"), "undelivered", "spam", filtered=True)
+        assert await world.parts.receipts().learn(spam) == "changed"
+        rows = await world.rows("select message_id, reason from messages where state = 'undelivered'")
+        assert rows == [{"message_id": "m4", "reason": "filtered"}]
+
+
+async def test_a_stop_takes_one_message_out_of_a_batch_and_leaves_the_others(database_url: str, tmp_path: Path) -> None:
+    async with open_world(database_url, tmp_path, Carrier(batch=10)) as world:
+        for number in range(4):
+            await world.publish(message_id=f"m{number}", tenant="clinic", programme="visits", to=f"+1202555010{number}")
+        hands = Hands(world)
+        claimed = await hands.claim()
+        assert len(claimed) == 4
+        stopped = ConsentKey(world.parts.hasher.subject_id(PhoneNumber("+12025550101")), "clinic", Scope.TENANT)
+        await world.parts.stop.opt_out(OptOut(stopped, "api", None, actor="test"))
+        assert len(await hands.mark(claimed)) == 3
+
+
+async def _nothing_left(world: World) -> bool:
+    return not await world.rows("select from queue")

@@ -23,8 +23,8 @@ SID = "SM" + "1" * 32
 
 def evidence_of(world: World, lists: Any = None) -> Evidence:
     parts = world.parts
-    known = parts.providers if lists is None else lists
-    return Evidence(parts.watch, parts.ledger, known, parts.vault, parts.metrics, parts.horizons, within=8.0)
+    known = parts.sent_lists if lists is None else lists
+    return Evidence(parts.watch, parts.ledger, known, parts.vault, parts.hasher, parts.metrics, parts.horizons, within=8.0)
 
 
 async def doubtful(world: World, message_id: str = "a", **fields: Any) -> datetime:
@@ -232,3 +232,14 @@ async def test_a_text_of_a_rescued_request_is_found(database_url: str, tmp_path:
         world.carrier.listed = [listed(marked + timedelta(seconds=8))]
         await world.shift(6)
         assert await evidence_of(world).look() == 1
+
+
+async def test_an_account_that_forgets_what_it_sent_is_not_asked(database_url: str, tmp_path: Path) -> None:
+    """Its list shows other numbers or no text: what seems to match would be somebody else's."""
+    async with open_world(database_url, tmp_path) as world:
+        world.carrier.lists_sent = False
+        began = await doubtful(world)
+        world.carrier.listed = [listed(began + timedelta(seconds=1))]
+        await world.shift(6)
+        assert await evidence_of(world).look() == 0
+        assert (await world.states())["a"] == "unknown"

@@ -332,12 +332,18 @@ async def test_a_holder_that_thaws_publishes_nothing_old(
                 await write(world, b"later")
                 await emptied(world, LIMIT_SECONDS)
                 if moment in ("before_take", "before_publish"):
-                    await until(lambda: not first.publisher.alone, LIMIT_SECONDS, "the first learns it")
+                    async with asyncio.timeout(LIMIT_SECONDS):
+                        # it learns it with what it publishes, and the second may be the quicker to take that
+                        while first.publisher.alone:
+                            await write(world, b"later")
+                            await emptied(world, LIMIT_SECONDS)
                 if moment != "before_take_over":  # there it cannot know yet, and takes the id once before it asks
                     assert second.publisher.taken == taken
         published = await seen(address, topic)
     # An event may come twice when its holder had no chance to say that it is out: never again after what is newer.
-    assert published in ([b"in", b"out", b"later"], [b"in", b"in", b"out", b"later"])
+    first_later = published.index(b"later")
+    assert published[:first_later] in ([b"in", b"out"], [b"in", b"in", b"out"])
+    assert set(published[first_later:]) == {b"later"}
 
 
 async def test_who_takes_over_while_the_other_has_not_removed_its_events_publishes_none_of_them_in_part(

@@ -115,6 +115,8 @@ async def test_a_look_that_ends_after_the_deadline_adds_nothing(database_url: st
         await world.shift(60)
 
         class SettledMeanwhile:
+            abilities = world.carrier.abilities
+
             async def list_sent(self, _to: object, _sender: str, _since: object) -> list[ListedText]:
                 await world.shift(7200)
                 await world.parts.sweep().once()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from gateway.bus.records import Batch, Record
+from gateway.domain.errors import StoreUnavailable
 from gateway.domain.kept_records import KeptRecord
 from gateway.domain.personal import PhoneNumber
 from gateway.flow.accept import Accepter
@@ -219,8 +221,8 @@ async def test_offsets_that_begin_anew_hide_no_dead_letter(database_url: str, tm
 async def test_what_only_postgresql_refuses_is_found_by_halving(database_url: str, tmp_path: Path, why: str) -> None:
     async with open_world(database_url, tmp_path) as world:
         if why == "check":  # a constraint that validation does not know of
-            await world.parts.database.execute("alter table messages add constraint odd check (recipient_ref <> 'refused')")
-            bad = {"recipient_ref": "refused"}
+            await world.parts.database.execute("alter table messages add constraint odd check (trace is null)")
+            bad = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
         else:  # more parts than the column holds; validation keeps texts short, a policy's template might not
             await world.parts.database.execute("alter table queue add constraint odd check (programme <> 'visits' or parts < 5)")
             bad = {"body": "x" * 1600}
@@ -440,6 +442,51 @@ async def test_intake_stops_reading_at_the_high_mark_and_goes_on_below_the_low_o
         await until(lambda: not source.paused)
         intake.stop()
         await asyncio.wait_for(running, 5)
+
+
+async def test_what_several_partitions_hold_is_taken_in_one_transaction_or_given_back_whole(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with open_world(database_url, tmp_path) as world:
+
+        class Refusing(Admission):
+            away = True
+
+            async def admit(self, messages: Any, dead_letters: Any) -> Admitted:
+                if self.away:
+                    self.away = False
+                    raise StoreUnavailable("away")
+                return await super().admit(messages, dead_letters)
+
+        admission = Refusing(world.parts.database, world.parts.hasher.person_key, "test")
+        source = Scripted()
+        intake = Intake(source, admission, world.accepter(), world.level(), world.parts.metrics, batch=7)
+        batches = [
+            Batch(
+                TOPIC,
+                partition,
+                [world.record(message_id=f"{partition}-{n}", to=f"+1202555010{n}") for n in range(3)],
+                0,
+                3,
+                0,
+                0,
+            )
+            for partition in range(4)
+        ]
+        poison = replace(batches[1], records=[raw_record(7, b"{nothing")], partition=9)
+        for batch in (batches[0], poison, *batches[1:]):
+            source.batches.put_nowait(batch)
+        running = asyncio.create_task(intake.run())
+        await until(lambda: len(source.returned) == 3)
+        for batch in source.returned:
+            source.batches.put_nowait(batch)
+        await until(lambda: len(source.durable_batches) == 5)
+        intake.stop()
+        await asyncio.wait_for(running, 5)
+        rows = await world.rows("select message_id, xmin::text as transaction from messages")
+        assert len(rows) == 12
+        assert len({row["transaction"] for row in rows}) == 2  # seven records fill one; what is read stays whole
+        assert await world.rows("select partition, record_offset from dead_letters") == [{"partition": 9, "record_offset": 7}]
 
 
 async def test_readers_of_several_topics_rest_and_go_on_together_and_ask_once(database_url: str, tmp_path: Path) -> None:

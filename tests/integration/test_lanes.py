@@ -113,6 +113,7 @@ class HeldUp:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self.expected = inner.expected
         self.locked = asyncio.Event()
         self.go_on = asyncio.Event()
 
@@ -148,7 +149,7 @@ async def test_a_claim_that_is_being_committed_has_its_person_to_itself(database
         held_up = HeldUp(world.parts.database)
         slow.claims._database = held_up  # type: ignore[assignment] # the same, held up between two statements
         claiming = asyncio.create_task(slow.claim(room=1))
-        await held_up.locked.wait()
+        await asyncio.wait_for(held_up.locked.wait(), 10)
         assert await quick.claim() == []
         held_up.go_on.set()
         claimed = await claiming

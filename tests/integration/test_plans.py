@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.store.chain import Chains
+from gateway.store.propagations import PropagationStore
 from gateway.store.statements import statements
 from tests.integration.audited import chain_of
 from tests.integration.hands import Hands
@@ -115,7 +116,9 @@ async def test_messages_are_locked_in_their_own_days_partition(world: World) -> 
 @FILLED
 async def test_marks_are_made_by_uid(world: World) -> None:
     uids = await uids_of(world)
-    plan = await explain(world, "dispatch", "mark", uids, [1] * len(uids), "by-hand", 10.0, "spool")
+    plan = await explain(
+        world, "dispatch", "mark", uids, [1] * len(uids), "by-hand", 10.0, "spool", *world.parts.database.expected
+    )
     check(plan, "queue")
 
 
@@ -127,7 +130,7 @@ async def test_changes_are_written_by_uid_into_one_day(world: World) -> None:
     columns: list[list[Any]] = [
         uids, ["clinic"] * n, ["sent"] * n, [3] * n, ["leave"] * n, [None] * n, [None] * n, [1] * n, ["sent"] * n,
         ["accepted"] * n, [False] * n, [2] * n, [True] * n, [False] * n, [None] * n, [None] * n, ["twilio"] * n, ["main"] * n,
-        [None] * n, ["SM1"] * n, [None] * n, [1] * n, [None] * n, [None] * n, [None] * n, [None] * n,
+        [None] * n, ["SM1"] * n, [None] * n, [1] * n, [None] * n, [None] * n, [None] * n, [None] * n, [None] * n, [None] * n,
     ]  # fmt: skip
     plan = await explain(world, "ledger", "apply", "w", 10.0, "w", *columns)
     check(plan, "queue", "messages")
@@ -193,7 +196,7 @@ async def test_counts_are_taken_by_period(world: World) -> None:
 
 @FILLED
 async def test_the_outbox_is_taken_in_order_without_sorting_it(world: World) -> None:
-    plan = await explain(world, "outbox", "take", 50)
+    plan = await explain(world, "outbox", "take", 50, *world.parts.database.expected)
     check(plan, "outbox", "messages")
     read = sum(node["Actual Rows"] * node["Actual Loops"] for node in scans(plan, "outbox") if run(node))
     assert read <= 50
@@ -207,7 +210,7 @@ async def test_the_audit_is_taken_and_published_by_index_and_no_past_day_is_look
     await Chains(world.parts.database).chain(1000, chain_of(world, None)._bind)
     # the last one that was published is of today: what lies before is not looked through for the next
     await world.parts.database.execute("update audit_heads set published = 1, published_at = chained_at")
-    plan = await explain(world, "chain", "unpublished", 50)
+    plan = await explain(world, "chain", "unpublished", 50, *world.parts.database.expected)
     assert plan["Plan"]["Actual Rows"] == 50
     yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y%m%d}"
     looked = [node for node in scans(plan, "audit_chain") if run(node)]
@@ -215,3 +218,31 @@ async def test_the_audit_is_taken_and_published_by_index_and_no_past_day_is_look
     for node in looked:
         assert node["Node Type"] != "Seq Scan", node
         assert not node["Relation Name"].endswith(yesterday)
+
+
+@FILLED
+async def test_pairs_that_are_owed_a_word_are_found_by_index_and_no_more_than_asked(world: World) -> None:
+    database, people = world.parts.database, [number.to_bytes(16) for number in range(500)]
+    for person in people:
+        await database.execute(statements("propagations")["note"], person, ["main"], ["+1"], None, None, None, None, 35.0)
+    await database.execute("update propagations set due_at = null where get_byte(subject_id, 15) % 2 = 0")
+    plan = await explain(world, "propagations", "take", "main", 25, 35.0)
+    check(plan, "propagations")
+    for node in scans(plan, "messages"):  # the day of the last text is not known
+        assert node["Node Type"] != "Seq Scan", node
+    read = [node["Actual Rows"] * node["Actual Loops"] for node in scans(plan, "propagations") if run(node)]
+    assert max(read) == 25
+
+    taken = await PropagationStore(database).take("main", 25, 35.0)
+    columns = (["+1"] * 25, [one.subject_id for one in taken], [1] * 25, [one.tried_at for one in taken], ["out"] * 25)
+    check(await explain(world, "propagations", "say", "main", *columns), "propagations")
+    check(await explain(world, "propagations", "settle", "main", *columns, ["confirmed"] * 25, [0.0] * 25), "propagations")
+    check(await explain(world, "propagations", "held", "main", "+1", people[0]), "propagations")
+    check(await explain(world, "propagations", "take_up", ["main"]), "propagations")
+    check(await explain(world, "propagations", "give_up", ["main"]), "propagations")
+    await database.execute(
+        "insert into consents (subject_id, tenant, scope, status, version, source, stated_at, written_at)"
+        " select subject_id, 'shop', 'tenant', 'out', 1, 'api', now(), now() from propagations"
+    )
+    check(await explain(world, "propagations", "older_read", people[3], 100), "consents")
+    check(await explain(world, "propagations", "note_older", "main", ["+1"] * 25, people[:25]), "propagations")

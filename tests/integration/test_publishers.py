@@ -21,14 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway.app.kafka import input_topics
 from gateway.bus.address import BrokerAddress
-from gateway.bus.consumer import RecordSource
-from gateway.bus.records import Gap, Record
+from gateway.bus.records import Record
 from gateway.bus.topics import TopicSpec, apply
 from gateway.domain.errors import SettingsError
 from gateway.domain.event_signature import SIGNATURE_HEADER, protected_header, signature_of
-from gateway.domain.policy import load_policies
+from gateway.domain.policy_files import load_policies
+from tests.integration.reading import first_records
 from tests.integration.world import POLICIES, World, open_world, raw_record
-from tests.support import until
 
 SHARED, OWN = "sms.outbound.v1", "sms.outbound.clinic.v1"
 TYPE = "sms.outbound.message.v1"
@@ -186,21 +185,12 @@ async def test_the_documents_producer_is_let_in(database_url: str, tmp_path: Pat
     done = await asyncio.to_thread(subprocess.run, run, env=environment, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
-    async def on_gap(_gap: Gap) -> None:
-        raise AssertionError("nothing is missing")
-
-    source = RecordSource(BrokerAddress(broker), topic, "docs", on_gap=on_gap, session_timeout=2)
-    await source.start()
-    try:
-        batch = await until(lambda: source.next_batch(1.0), 30)
-        assert batch is not None
-    finally:
-        await source.stop()
+    records = await first_records(broker, topic)
     policies = tmp_path / "policies"
     policies.mkdir()
     policy = POLICIES["shop"].replace("tenant: shop", "tenant: harbour-books")
     (policies / "harbour-books.yaml").write_text(f"{policy}publishers: {{keys: {{shop-2026: {{public: {public('clinic')}}}}}}}\n")
     async with open_world(database_url, tmp_path) as world:
-        assert await fates(world, SHARED, *batch.records) == ["accepted"]
-        unsigned = [one._replace(offset=9, headers=[h for h in one.headers if h[0] != SIGNATURE_HEADER]) for one in batch.records]
+        assert await fates(world, SHARED, *records) == ["accepted"]
+        unsigned = [one._replace(offset=9, headers=[h for h in one.headers if h[0] != SIGNATURE_HEADER]) for one in records]
         assert await fates(world, SHARED, *unsigned) == ["not_allowed"]

@@ -81,6 +81,36 @@ def status(event: OutEvent) -> StatusEvent:
     return StatusEvent.model_validate_json(event.value or b"")
 
 
+async def test_a_producers_name_of_a_person_is_sealed_until_it_goes_out_and_ends_with_its_key(
+    database_url: str, tmp_path: Path
+) -> None:
+    """One from before they were sealed goes out as it stands; one whose key is gone stays away, and its event goes out."""
+    async with open_world(database_url, tmp_path) as world:
+        for name, recipient in (
+            ("sealed", "patient-1"),
+            ("older", "patient-2"),
+            ("over", "patient-3"),
+            ("text", "patient-4"),
+            ("none", None),
+        ):
+            await world.publish(message_id=name, recipient_ref=recipient)
+        assert not await world.rows(
+            "select 1 from messages where recipient_ref is not null or recipient_sealed like '%patient%'::bytea"
+        )
+        await world.rows(
+            "update messages m set recipient_ref = case message_id when 'older' then 'patient-2' end,"
+            " recipient_sealed = case message_id when 'text' then (select sealed from bodies b where b.uid = m.uid)"
+            "   when 'over' then (select sealed from bodies b where b.uid <> m.uid limit 1) end where message_id in ('older', 'over', 'text')"
+        )
+        recorder = Recorder()
+        async with running(relay_of(world, recorder)):
+            await emptied(world)
+        said = {one.message_id: one.recipient_ref for one in map(status, recorder.of("status"))}
+        assert said == {"sealed": "patient-1", "older": "patient-2", "over": None, "text": None, "none": None}
+        assert (await world.parts.operate.find("clinic", "sealed") or {})["recipient_ref"] == "patient-1"
+        assert "recipient_ref" not in (await world.parts.operate.find("clinic", "over") or {})
+
+
 async def test_every_kind_of_event_goes_to_its_topic_and_only_there_in_the_clear(database_url: str, tmp_path: Path) -> None:
     async with open_world(database_url, tmp_path) as world:
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -171,9 +171,11 @@ async def test_a_stop_to_a_shared_sender_is_told_to_every_tenant_that_knows_the_
         await world.publish(message_id="a", tenant="club", programme="shared", recipient_ref="member-7")
         await world.publish(message_id="b", tenant="partner", programme="shared", recipient_ref="client-9")
         assert await world.receive("STOP", to=SHARED) == "stop"
-        rows = await world.rows("select tenant, payload from outbox where kind = 'consent' order by tenant")
+        rows = await world.rows("select * from outbox where kind = 'consent' order by tenant")
         events = [json.loads(row["payload"]) for row in rows]
-        assert [(row["tenant"], event["recipient_ref"], event["scope"]) for row, event in zip(rows, events, strict=True)] == [
+        opened = world.parts.vault.open_recipient
+        names = [opened(row["tenant"], row["recipient_uid"], row["recipient_sealed"]) for row in rows]
+        assert [(row["tenant"], name, event["scope"]) for row, name, event in zip(rows, names, events, strict=True)] == [
             ("club", "member-7", "all"), ("partner", "client-9", "all"),
         ]  # fmt: skip
         assert len({event["person"] for event in events}) == 2  # two tenants cannot match theirs
@@ -237,6 +239,30 @@ async def test_a_lost_workers_request_is_waited_for_no_longer_than_its_lease(dat
         await world.shift(1.5)
         assert await asyncio.wait_for(stopping, 5) == "stop"
         assert await consents(world) == {("clinic", "tenant", "", "out", True)}
+
+
+async def test_a_sweep_that_finds_postgresql_away_for_one_stop_puts_the_others_in_force_and_says_so(
+    database_url: str, folder: Path
+) -> None:
+    async with open_world(database_url, folder) as world:
+        stop = Stop(world.parts.consents, world.parts.policies.sender_map(), world.parts.metrics, wait=0.0)
+        keys = [ConsentKey(bytes([number]) * 16, "clinic", Scope.TENANT) for number in (1, 2, 3)]
+        for key in keys:
+            await world.parts.consents.write(OptOut(key, "api", None, actor="test"))
+        block = world.parts.consents.block
+
+        async def away(key: ConsentKey) -> Any:
+            if key == keys[0]:
+                raise StoreUnavailable("away")
+            return await block(key)
+
+        world.parts.consents.block = away  # type: ignore[method-assign] # PostgreSQL goes away between two statements
+        with pytest.raises(StoreUnavailable):
+            await stop.finish_pending()
+        world.parts.consents.block = block  # type: ignore[method-assign] # as it was before
+        rows = await world.rows("select in_force_at is not null as in_force from consents order by subject_id")
+        assert [row["in_force"] for row in rows] == [False, True, True]
+        assert await stop.finish_pending() == 1
 
 
 async def test_the_sweep_finishes_a_stop_whose_process_died(database_url: str, folder: Path) -> None:

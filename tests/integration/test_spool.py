@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.app.accounts import Closers, accounts_of
 from gateway.app.kafka import broker_address
 from gateway.app.preflight import NotReady, check_servers
 from gateway.bus.producer import EventPublisher
@@ -202,6 +203,32 @@ async def test_a_spool_that_cannot_be_read_counts_as_full(database_url: str, ope
         with pytest.raises(BrokerUnavailable):
             await one.applier.once()
         assert await one.claims() == []
+
+
+async def test_a_connection_that_takes_longer_than_a_reading_may_is_made_and_then_read_by(
+    database_url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is busy: the limit of a question does not throw a connection away that is being made for it."""
+    limit = 1.0
+    monkeypatch.setattr("gateway.bus.spool._LIMIT_SECONDS", limit)
+    async with opened(database_url) as one:
+        await one.world.publish(message_id="a")
+        connected = SpoolSource._connected
+
+        async def slow(source: SpoolSource) -> Any:
+            if source._consumer is None:
+                await asyncio.sleep(limit * 1.1)  # the time itself is what is tried
+            return await connected(source)
+
+        monkeypatch.setattr(SpoolSource, "_connected", slow)
+
+        async def read() -> bool:
+            try:
+                return bool(await one.applier.once())
+            except BrokerUnavailable:
+                return False
+
+        assert await until(read, 30)
 
 
 async def test_a_reading_counts_from_before_the_end_was_asked_for(database_url: str, opened: Open) -> None:
@@ -422,7 +449,9 @@ async def test_the_api_opts_people_out_by_a_token_it_knows_and_does_nothing_else
             return Api(
                 stops=one.requests,
                 stories=parts.operate,
+                closings=accounts_of(parts),
                 bearers=bearers,
+                closers=Bearers(Closers(control), token_hash),
                 normalise=normal_form,
                 metrics=parts.metrics,
                 room=Room(16),

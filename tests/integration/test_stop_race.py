@@ -80,6 +80,7 @@ class Paused(Database):
     def __init__(self, inner: Database, turns: Turns) -> None:
         self._inner = inner
         self._turns = turns
+        self.expected = inner.expected
 
     async def transact(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         async def paused(session: Any) -> Any:
@@ -87,6 +88,10 @@ class Paused(Database):
 
         await self._turns.pause()
         return await self._inner.transact(paused)
+
+    async def read(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        await self._turns.pause()
+        return await self._inner.read(work)
 
     async def fetch(self, statement: str, *arguments: object) -> Any:
         await self._turns.pause()
@@ -119,7 +124,7 @@ class Worker:
         self._world = world
         self._turns = turns
         versions = {policy.tenant: policy.version for policy in world.parts.policies}
-        self._claims = Claims(database, name, world.parts.routes, versions, {}, lease=30)
+        self._claims = Claims(database, name, world.parts.routes, versions, {}, lease=30, router=world.parts.router)
 
     async def run(self, over: asyncio.Event) -> None:
         while not over.is_set():

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -24,21 +25,31 @@ from yarl import URL
 from gateway.crypto.bearer import new_token, token_hash
 from gateway.crypto.tokens import AttemptTokens
 from gateway.domain.consent import Scope
-from gateway.domain.errors import GatewayError, KeyMissing, StoreRefused, StoreUnavailable
+from gateway.domain.errors import (
+    Conflict,
+    GatewayError,
+    KeyMissing,
+    NotFound,
+    ProviderUnavailable,
+    StoreRefused,
+    StoreUnavailable,
+)
 from gateway.domain.events import OptInProof
-from gateway.domain.personal import PhoneNumber
+from gateway.domain.payloads import parse_form
+from gateway.domain.personal import MessageBody, PhoneNumber
 from gateway.domain.phone import normal_form
-from gateway.domain.reports import InboundText, Receipt
+from gateway.domain.reports import InboundText, OptOutNews, Receipt, StatusNews
+from gateway.domain.webhooks import Handshake, Reports, WebhookRequest
 from gateway.flow.receipts import ReceiptFate
 from gateway.flow.replies import ReplyFate
-from gateway.providers.twilio_webhooks import form_is_signed, inbound_of, receipt_of
-from gateway.simulator.signing import sign
+from gateway.providers.twilio.provider import Twilio, TwilioAccount
+from gateway.simulator.twilio.signing import sign
 from gateway.telemetry import Metrics
 from gateway.web.api import Api
-from gateway.web.bodies import Limits, parse_form
+from gateway.web.bodies import Limits
 from gateway.web.grants import Bearers
 from gateway.web.health import AdminApp, Check
-from gateway.web.hooks import WebhookAccount, Webhooks
+from gateway.web.hooks import WebhookProvider, Webhooks
 from gateway.web.openapi import openapi
 from gateway.web.public import PublicApp
 from gateway.web.room import Room
@@ -54,28 +65,15 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 WEB = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-class TwilioWebhooks:
-    """The webhook side of the Twilio provider, without its HTTP client."""
-
-    name = "twilio"
-
-    def verify(self, url: str, form: Sequence[tuple[str, str]], signature: str) -> bool:
-        return form_is_signed(AUTH_TOKEN, url, form, signature)
-
-    def read_inbound(self, form: Sequence[tuple[str, str]]) -> InboundText:
-        return inbound_of("main", SID, form)
-
-    def read_receipt(self, form: Sequence[tuple[str, str]], uid: uuid.UUID, attempt: int) -> Receipt:
-        return receipt_of("main", SID, form, uid, attempt)
-
-
 @dataclass
 class Behind:
     """What lies behind the ports: it records what comes, and does as it is told."""
 
     missed: list[bool] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
+    news: list[StatusNews] = field(default_factory=list)
     texts: list[InboundText] = field(default_factory=list)
+    opt_outs: list[OptOutNews] = field(default_factory=list)
     consents: list[tuple[Any, ...]] = field(default_factory=list)
     lookups: int = 0
     fate: ReceiptFate = "changed"
@@ -86,6 +84,8 @@ class Behind:
     granted: bool = True
     tokens: dict[bytes, Grant] = field(default_factory=dict)
     story: Mapping[str, Any] | None = None
+    closings: list[tuple[Any, ...]] = field(default_factory=list)
+    closers: dict[bytes, Grant] = field(default_factory=dict)
 
     async def _hold(self) -> None:
         self.arrived.put_nowait(None)
@@ -103,6 +103,15 @@ class Behind:
     async def find(self, digest: bytes) -> Grant | None:
         self.lookups += 1
         return self.tokens.get(digest)
+
+    async def heed(self, news: Sequence[OptOutNews]) -> None:
+        await self._hold()
+        self.opt_outs += news
+
+    async def close(self, tenant: str, who: str, why: str, actor: str, *, at: datetime | None = None) -> datetime:
+        await self._hold()
+        self.closings.append((tenant, who, why, actor, at))
+        return at or datetime(2026, 11, 30, 12, tzinfo=UTC)
 
     async def opt_out(self, tenant: str | None, number: PhoneNumber, scope: Scope, name: str, actor: str) -> Result:
         await self._hold()
@@ -130,6 +139,14 @@ class Result:
     why: str = ""
 
 
+class ClosersPort:
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def find(self, digest: bytes) -> Grant | None:
+        return self.behind.closers.get(digest)
+
+
 class ReceiptPort:
     def __init__(self, behind: Behind) -> None:
         self.behind = behind
@@ -137,6 +154,11 @@ class ReceiptPort:
     async def receive(self, receipt: Receipt) -> ReceiptFate:
         await self.behind._hold()
         self.behind.receipts.append(receipt)
+        return self.behind.fate
+
+    async def learn(self, news: StatusNews) -> ReceiptFate:
+        await self.behind._hold()
+        self.behind.news.append(news)
         return self.behind.fate
 
 
@@ -208,15 +230,21 @@ class Answered:
 COUNTERS = {"sms_gateway_webhooks_total", "sms_gateway_api_requests_total"}
 
 
-def build(limits: Limits | None = None, most: int = 16, public_url: str = PUBLIC_URL) -> Web:
+def build(
+    limits: Limits | None = None,
+    most: int = 16,
+    public_url: str = PUBLIC_URL,
+    provider: Callable[[Behind], WebhookProvider] | None = None,
+) -> Web:
     behind, registry, room = Behind(), CollectorRegistry(), Room(most)
     metrics = Metrics(registry)
     webhooks = Webhooks(
         public_url=public_url,
-        accounts={"main": WebhookAccount(TwilioWebhooks(), SID)},
+        accounts={"main": provider(behind) if provider is not None else Twilio(TwilioAccount("main", SID, AUTH_TOKEN))},
         tokens=ATTEMPTS,
         receipts=ReceiptPort(behind),
         replies=ReplyPort(behind),
+        opt_outs=behind,
         metrics=metrics,
         room=room,
         limits=limits,
@@ -225,7 +253,9 @@ def build(limits: Limits | None = None, most: int = 16, public_url: str = PUBLIC
     api = Api(
         stops=behind,
         stories=StoryPort(behind),
+        closings=behind,
         bearers=Bearers(behind, token_hash),
+        closers=Bearers(ClosersPort(behind), token_hash),
         normalise=normal_form,
         metrics=metrics,
         room=room,
@@ -287,10 +317,9 @@ async def test_a_status_callback_is_taken_and_answered_without_content(web: Web)
     assert web.counted("webhooks_total", kind="status", result="changed") == 1
 
 
-async def test_an_inbound_text_is_taken_and_answered_with_empty_twiml(web: Web) -> None:
+async def test_an_inbound_text_is_taken_and_answered_with_nothing_to_say(web: Web) -> None:
     answered = await web.hook(INBOUND, inbound_fields(Body="Stop"))
-    assert (answered.status, answered.headers["content-type"]) == (200, "text/xml")
-    assert answered.body == b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
+    assert (answered.status, answered.body) == (204, b"")
     await web.hook(INBOUND, inbound_fields())
     assert [text.body.reveal() for text in web.behind.texts] == ["Stop", "Grüße 👋 + more"]
     assert web.counted("webhooks_total", kind="inbound", result="stop") == 1
@@ -412,7 +441,7 @@ async def test_a_text_that_finds_no_room_is_reported_as_missed_unread() -> None:
         assert (await web.hook(INBOUND, inbound_fields(Body="STOP"))).code == "overloaded"
         assert web.behind.missed == [False]
         web.behind.gate.set()
-        assert (await first).status == 200
+        assert (await first).status == 204
         assert web.behind.missed == [False]
 
 
@@ -447,7 +476,7 @@ async def test_too_many_at_once_are_told_so_and_a_stop_still_has_room() -> None:
         stop = asyncio.create_task(web.hook(INBOUND, inbound_fields(Body="STOP")))
         await web.behind.arrive(1)
         web.behind.gate.set()
-        assert (await stop).status == 200
+        assert (await stop).status == 204
         assert {answered.status for answered in await asyncio.gather(*waiting)} == {204}
         assert web.room.inside == 0
         assert web.counted("webhooks_total", kind="status", result="overloaded") == 1
@@ -611,6 +640,49 @@ async def test_an_opt_in_needs_proof_and_may_be_refused(web: Web, bearer: Bearer
     refused = await web.post("/v1/opt-ins", json=asked, headers=bearer())
     assert (refused.status, refused.code) == (422, "wrong_fields")
     assert json.loads(refused.body)["errors"] == [{"pointer": "/proof", "detail": "Field required"}]
+
+
+async def test_who_bills_closes_an_account_by_a_token_of_its_own(web: Web, bearer: Bearer) -> None:
+    text, digest = new_token()
+    web.behind.closers[digest] = Grant("billing", frozenset({"acme"}))
+    headers = {"authorization": f"Bearer {text}"}
+    asked = {"tenant": "acme", "who": "billing", "why": "the contract ended"}
+    answered = await web.post("/v1/closings", json=asked, headers=headers)
+    assert (answered.status, json.loads(answered.body)) == (200, {"closed_at": "2026-11-30T12:00:00.000+00:00"})
+    at = "2026-12-31T23:59:59+01:00"
+    assert (await web.post("/v1/closings", json=asked | {"at": at}, headers=headers)).status == 200
+    assert web.behind.closings == [
+        ("acme", "billing", "the contract ended", "billing", None),
+        ("acme", "billing", "the contract ended", "billing", datetime.fromisoformat(at)),
+    ]
+    assert web.counted("api_requests_total", route="/v1/closings", status="200") == 2
+
+    for sent, pointer in (
+        ({"tenant": "acme", "who": "billing"}, "/why"),
+        (asked | {"who": " "}, "/who"),
+        (asked | {"why": f"of {NUMBER}"}, "/why"),
+        (asked | {"why": "x" * 201}, "/why"),
+        (asked | {"at": "tomorrow"}, "/at"),
+        (asked | {"at": "2026-12-31T23:59:59"}, "/at"),
+        (asked | {"account": 1}, "/account"),
+    ):
+        refused = await web.post("/v1/closings", json=sent, headers=headers)
+        assert (refused.status, refused.code) == (422, "wrong_fields")
+        assert [one["pointer"] for one in json.loads(refused.body)["errors"]] == [pointer]
+        assert NUMBER.encode() not in refused.body
+    assert (await web.post("/v1/closings", json=asked | {"tenant": "other"}, headers=headers)).code == "wrong_tenant"
+    assert (await web.post("/v1/closings", json=asked, headers=bearer())).code == "wrong_token", "a producer's"
+    assert (await web.post("/v1/opt-outs", json={"tenant": "acme", "number": NUMBER}, headers=headers)).code == "wrong_token"
+    assert (await web.ask("GET", "/v1/closings", headers=headers)).status == 405
+    web.behind.fault = Conflict("the closing of acme is noted already: take it back first")
+    refused = await web.post("/v1/closings", json=asked, headers=headers)
+    assert (refused.status, refused.code) == (409, "closing_refused")
+    web.behind.fault = NotFound("no policy has this tenant")
+    refused = await web.post("/v1/closings", json=asked, headers=headers)
+    assert json.loads(refused.body)["errors"] == [{"pointer": "/tenant", "detail": "no policy has this tenant"}]
+    web.behind.fault = StoreUnavailable("PostgreSQL is away")
+    assert (await web.post("/v1/closings", json=asked, headers=headers)).status == 503
+    assert len(web.behind.closings) == 2
 
 
 async def test_a_token_is_for_its_tenants(web: Web, bearer: Bearer) -> None:
@@ -877,3 +949,36 @@ async def test_a_request_after_a_refused_one_on_the_same_connection_is_read_righ
     for _ in range(3):
         assert (await web.hook(status_path(), status_fields(), token="wrong")).status == 403
         assert (await web.hook(status_path(), status_fields())).status == 204
+
+
+class Subscribed:
+    """A provider whose webhooks report by a subscription, and shake hands first."""
+
+    name = "twilio"
+
+    def __init__(self, behind: Behind) -> None:
+        self.behind = behind
+
+    async def hear(self, request: WebhookRequest) -> Reports | Handshake:
+        assert request.tail == ("events",)
+        if token := request.headers.get("validation-token"):
+            return Handshake({"validation-token": token})
+        if self.behind.fault is not None:
+            raise self.behind.fault
+        text = InboundText("main", "1", PhoneNumber(NUMBER), "+12125550120", None, MessageBody("STOP"), None, None)
+        news = OptOutNews("main", PhoneNumber(NUMBER), "+12125550120", opted_out=True, at=None)
+        return Reports(statuses=[StatusNews("main", "1", PhoneNumber(NUMBER), "sent", None)] * 2, texts=[text], opt_outs=[news])
+
+
+async def test_a_subscription_shakes_hands_and_reports_texts_before_all_else() -> None:
+    async with serving(build(provider=Subscribed)) as web:
+        path = "/webhooks/twilio/main/events"
+        answered = await web.post(path, data=b"", headers={"validation-token": "shaken"})
+        assert (answered.status, answered.headers["validation-token"]) == (200, "shaken")
+        assert (await web.post(path, data=b"{}")).status == 200  # 204 would not do for RingCentral
+        assert (len(web.behind.texts), len(web.behind.opt_outs), len(web.behind.news)) == (1, 1, 2)
+        assert web.counted("webhooks_total", kind="events", result="stop") == 1
+        assert web.behind.missed == []
+        web.behind.fault = ProviderUnavailable("away")
+        assert (await web.post(path, data=b"{}")).status == 503
+        assert web.behind.missed == [True]  # a text may be waiting there

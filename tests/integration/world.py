@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,11 +23,12 @@ from gateway.flow.accept import Accepter
 from gateway.flow.dispatch import Dispatch
 from gateway.flow.intake import Intake
 from gateway.flow.level import Level
+from gateway.flow.provider import Abilities
 from gateway.settings import Settings, load
 from gateway.store.intake import Admission
 from tests.support import until
 
-__all__ = ["Carrier", "OpenGate", "World", "open_world", "raw_record", "running", "settings_for", "until"]
+__all__ = ["Carrier", "OpenGate", "World", "environment_for", "open_world", "raw_record", "running", "settings_for", "until"]
 
 POLICIES = {
     "shop": """
@@ -69,21 +70,42 @@ class Carrier:
 
     answer: Callable[[Text], Awaitable[Outcome]] | None = None
     sent: list[Text] = field(default_factory=list)
+    requests: list[tuple[Text, ...]] = field(default_factory=list)
     listed: list[ListedText] = field(default_factory=list)
     inbound: list[InboundText] = field(default_factory=list)
     created: dict[str, datetime] = field(default_factory=dict)
     away: bool = False
     name: str = "twilio"
     account: str = "main"
+    batch: int = 1
+    lists_sent: bool = True
     _ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def abilities(self) -> Abilities:
+        return Abilities(
+            self.batch,
+            "callback",
+            signs=True,
+            redacts=True,
+            deletes=True,
+            tells_opt_outs=False,
+            lists_opt_outs=False,
+            lists_sent=self.lists_sent,
+        )
 
     def new_id(self) -> str:
         return f"SM{next(self._ids):032x}"
 
-    async def send(self, text: Text, callback_url: str) -> Outcome:
-        assert callback_url.startswith("https://gateway.example/webhooks/twilio/main/status/")
-        self.sent.append(text)
-        return await self.answer(text) if self.answer is not None else Accepted(self.new_id(), 1)
+    async def send(self, texts: Sequence[Text]) -> Sequence[Outcome]:
+        assert 0 < len(texts) <= self.abilities.batch
+        assert len({(text.sender, text.to) for text in texts}) == len(texts)
+        assert len({text.sender for text in texts}) == 1
+        self.requests.append(tuple(texts))
+        self.sent += texts
+        for text in texts:
+            assert text.callback_url.startswith(f"https://gateway.example/webhooks/{self.name}/{self.account}/status/")
+        return [await self.answer(text) if self.answer is not None else Accepted(self.new_id(), 1) for text in texts]
 
     async def list_sent(self, to: PhoneNumber, sender: str, since: datetime) -> list[ListedText]:
         if self.away:
@@ -99,6 +121,11 @@ class Carrier:
         if self.away:
             raise ProviderUnavailable("away")
         return self.created.get(provider_message_id)
+
+    async def cancel_scheduled(self, to: PhoneNumber, senders: Collection[str]) -> int:
+        if self.away:
+            raise ProviderUnavailable("away")
+        return 0
 
     async def close(self) -> None:
         return None
@@ -128,13 +155,14 @@ class World:
         return self.parts.accepter(allow_list)
 
     def admission(self) -> Admission:
-        return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name)
+        return Admission(self.parts.database, self.parts.hasher.person_key, self.parts.name, people=self.parts.people)
 
     def level(self, **marks: int) -> Level:
         return Level(self.admission(), self.parts.metrics, **marks)
 
-    def intake(self, allow_list: Any = None) -> Intake[Any]:
-        return Intake(None, self.admission(), self.accepter(allow_list), self.level(), self.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
+    def intake(self, allow_list: Any = None, level: Level | None = None, admission: Admission | None = None) -> Intake[Any]:
+        level, admission = level or self.level(), admission or self.admission()
+        return Intake(None, admission, self.accepter(allow_list), level, self.parts.metrics)  # type: ignore[arg-type] # no source: records are handed over
 
     def record(self, **fields: Any) -> Record:
         event = {
@@ -223,23 +251,26 @@ def raw_record(offset: int, value: bytes | None, headers: Any = None, timestamp:
 
 
 def settings_for(database_url: str, folder: Path, **more: str) -> Settings:
+    return load(environment_for(database_url, folder, **more))
+
+
+def environment_for(database_url: str, folder: Path, **more: str) -> dict[str, str]:
+    """The settings as a process of its own takes them."""
     policies = folder / "policies"
     policies.mkdir(exist_ok=True)
     for tenant, text in POLICIES.items():
         if not (policies / f"{tenant}.yaml").exists():  # else a test has written its own
             (policies / f"{tenant}.yaml").write_text(text)
-    return load(
-        {
-            "GATEWAY_DATABASE_URL": database_url,
-            "GATEWAY_STATE_DIRECTORY": str(folder / "state"),
-            "GATEWAY_KEY_RING_DIRECTORY": str(folder / "keys"),
-            "GATEWAY_POLICIES_DIRECTORY": str(policies),
-            "GATEWAY_PUBLIC_URL": "https://gateway.example",
-            "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": "AC" + "0" * 32,
-            "GATEWAY_ACCOUNTS__MAIN__AUTH_TOKEN": "secret",
-            **more,
-        }
-    )
+    return {
+        "GATEWAY_DATABASE_URL": database_url,
+        "GATEWAY_STATE_DIRECTORY": str(folder / "state"),
+        "GATEWAY_KEY_RING_DIRECTORY": str(folder / "keys"),
+        "GATEWAY_POLICIES_DIRECTORY": str(policies),
+        "GATEWAY_PUBLIC_URL": "https://gateway.example",
+        "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": "AC" + "0" * 32,
+        "GATEWAY_ACCOUNTS__MAIN__AUTH_TOKEN": "secret",
+        **more,
+    }
 
 
 @asynccontextmanager

@@ -5,15 +5,15 @@ Maven copies them once, by the ``pom.xml`` beside this file, into a cache that a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
+
+from tests.cached import cached
 
 __all__ = ["KafkaMissing", "class_path", "java"]
 
@@ -42,38 +42,21 @@ def java() -> str:
 
 def class_path() -> str:
     """What to give ``java -cp``; fetches the jars at the first time. Raises KafkaMissing."""
-    folder = _folder()
-    if not folder.is_dir():
-        _fetch(folder)
-    return f"{folder}/*"
-
-
-def _folder() -> Path:
-    """One for each content of the pom, so that a change of it is never answered with the jars of before."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "sms-gateway" / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+    return f"{cached('kafka', POM, _fetch)}/*"
 
 
 def _fetch(folder: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaMissing("Apache Kafka's jars are fetched by Maven: install it (on Debian: apt-get install maven)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kafka-", dir=folder.parent) as scratch:
-        copied = Path(scratch) / "jars"
-        command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={copied}"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            raise KafkaMissing(f"Maven has not fetched Apache Kafka's jars within {SECONDS:.0f} s") from None
-        if done.returncode != 0:
-            errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-            raise KafkaMissing(f"Maven cannot fetch Apache Kafka's jars: {errors[0] if errors else 'it does not say why'}")
-        try:
-            copied.rename(folder)
-        except OSError:  # another run was faster
-            if not folder.is_dir():
-                raise
+    command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise KafkaMissing(f"Maven has not fetched Apache Kafka's jars within {SECONDS:.0f} s") from None
+    if done.returncode != 0:
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+        raise KafkaMissing(f"Maven cannot fetch Apache Kafka's jars: {errors[0] if errors else 'it does not say why'}")
 
 
 if __name__ == "__main__":

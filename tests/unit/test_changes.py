@@ -62,8 +62,8 @@ def queued(state: str = "marked", **more: object) -> Queued:
     return Queued(**{**values, **more})  # type: ignore[arg-type] # values of many types
 
 
-def receipt(state: ReportedState | None = "delivered", *, sid: str = "SM1", attempt: int = 1, code: str | None = None) -> Receipt:
-    return Receipt("main", UID, attempt, sid, state, code)
+def receipt(state: ReportedState | None = "delivered", *, sid: str = "SM1", attempt: int = 1, filtered: bool = False) -> Receipt:
+    return Receipt("main", UID, attempt, sid, state, None, filtered)
 
 
 def listed(sid: str = "SM1", state: ReportedState | None = None) -> ListedText:
@@ -421,10 +421,21 @@ def test_a_rescue_puts_back_only_what_was_not_marked() -> None:
     assert lost.check_at < lost.settle_by
 
 
-def test_a_filtered_text_says_so() -> None:
-    change = report(recorded(), queued(), receipt("undelivered", code="30007"), NOW, HORIZONS)
-    assert change is not None
-    assert change.reason is Reason.FILTERED
+@pytest.mark.parametrize(
+    "state,filtered,reason",
+    [
+        ("undelivered", True, Reason.FILTERED),
+        ("undelivered", False, Reason.NOT_DELIVERED),
+        ("delivered", True, Reason.DELIVERED),  # it arrived, whatever else is said of it
+        ("sent", True, Reason.ACCEPTED),
+    ],
+)
+def test_a_filtered_text_says_so_and_by_the_providers_word_alone(state: ReportedState, filtered: bool, reason: Reason) -> None:
+    told = report(recorded(), queued(), receipt(state, filtered=filtered), NOW, HORIZONS)
+    found = prove(recorded(state=State.UNKNOWN), replace(listed(state=state), filtered=filtered), NOW, HORIZONS)
+    assert told is not None
+    assert found is not None
+    assert (told.reason, found.reason) == (reason, reason)
 
 
 def test_the_gateways_own_answers_are_told_to_nobody() -> None:

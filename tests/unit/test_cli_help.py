@@ -6,7 +6,9 @@ import io
 import json
 import os
 import pty
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ from gateway.domain.errors import DeadLetterReason
 from gateway.domain.events import OptInProof
 from gateway.domain.reasons import Reason
 from gateway.flow.letters import READ_PAYLOADS
-from gateway.settings import Account
+from gateway.providers.names import PROVIDERS
 from tests.canary import CANARY_NUMBER, traces_in
 
 PROJECT = Path(__file__).parents[2]
@@ -99,7 +101,9 @@ def test_the_roots_lines_are_those_of_the_commands() -> None:
 def test_choices_are_those_of_the_gateway() -> None:
     assert run.ROLES == ROLES
     assert set(consent.SCOPES) == set(Scope)
-    assert set(get_args(Account.model_fields["provider"].annotation)) == set(pauses.PROVIDERS)
+    provider = next(option for option in pauses.pause.params if option.name == "provider")
+    assert isinstance(provider.type, click.Choice)
+    assert tuple(provider.type.choices) == PROVIDERS
     medium = next(option for option in consent.start.params if option.name == "medium")
     assert isinstance(medium.type, click.Choice)
     assert tuple(medium.type.choices) == get_args(OptInProof.model_fields["medium"].annotation)
@@ -247,11 +251,93 @@ def test_a_policy_is_checked_and_a_fault_has_its_line(
     monkeypatch.chdir(PROJECT)
     code, out, _ = run_here(capsys, "policy", "check", "--json")
     assert code == 0
-    assert {row["tenant"] for row in json.loads(out)["policies"]} == {"harbour-books", "northside-clinic"}
+    rows = {row["tenant"]: row for row in json.loads(out)["policies"]}
+    assert {tenant for tenant, row in rows.items() if row["enabled"]} == {"harbour-books", "northside-clinic"}
+    assert {note["more"] for note in rows["leatherscin"]["notes"] if note["what"] == "not built"} == {"attentive"}
+    assert {note["key"] for note in rows["leman"]["notes"] if note["what"] == "for ever"} == {
+        "retention.content",
+        "retention.events",
+    }
+    code, out, _ = run_here(capsys, "policy", "check", "policies/leadmark.yaml")
+    assert code == 0
+    assert re.search(r"leadmark +UNSET +retention\.content +policies/leadmark\.yaml:\d+ +taking messages in needs it", out)
     (tmp_path / "shop.yaml").write_text("tenant: shop\nname: Shop\nprovider: twilio\n")
     code, _, err = run_here(capsys, "policy", "check", str(tmp_path))
     assert code == 2
     assert "shop.yaml:" in err
+    text = (PROJECT / "policies" / "leadmark.yaml").read_text()
+    (tmp_path / "leadmark.yaml").write_text(text.replace("calendar: NL", "calendar: XX"))
+    code, _, err = run_here(capsys, "policy", "check", str(tmp_path / "leadmark.yaml"))
+    assert code == 2
+    assert "leadmark.yaml:7: calendar: must be a country whose holidays are known" in err
+
+
+def test_a_policy_is_shown_with_the_place_of_each_value(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(PROJECT / "policies" / "leman.yaml", tmp_path)
+    overlay = tmp_path / "leman.overlay.yaml"
+    overlay.write_text("retention:\n  content: 24mo\n")
+    monkeypatch.setenv("GATEWAY_POLICIES_DIRECTORY", str(tmp_path))
+    code, out, _ = run_here(capsys, "policy", "show", "leman", "--json")
+    assert code == 0
+    values = {row["key"]: row for row in json.loads(out)["values"]}
+    assert values["retention.content"] == {
+        "key": "retention.content",
+        "value": "24mo",
+        "source": f"{overlay}:2",
+        "held": "enforced",
+    }
+    assert values["providers"]["held"] == "UNSET"
+    assert values["notice.role"]["held"] == "stated"
+    code, out, _ = run_here(capsys, "policy", "show", "leman")
+    assert re.search(r"retention\.exports +the shortest of 24mo, 7d +follows content, 7d at most +stated", out)
+    code, _, err = run_here(capsys, "policy", "show", "nobody")
+    assert code == 2
+    assert "there are leman" in err
+
+
+def test_policies_are_compared_by_what_they_say(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    draft = tmp_path / "leman.yaml"
+    draft.write_text(
+        "# a comment\n"
+        + (PROJECT / "policies" / "leman.yaml")
+        .read_text()
+        .replace("complaint: 1d", "complaint: 3bd\n  answer: 1mo")
+        .replace("  answer: UNSET", "")
+        .replace("enabled:", "calendar: IT\nenabled:")
+    )
+    code, out, _ = run_here(capsys, "policy", "diff", "policies/leman.yaml", str(draft), "--json")
+    assert code == 0
+    assert {(row["key"], row["before"], row["after"]) for row in json.loads(out)["changed"]} == {
+        ("rights.complaint", "1d", "3bd"),
+        ("rights.answer", "UNSET", "1mo"),
+        ("calendar", None, "IT"),
+    }
+    code, out, _ = run_here(capsys, "policy", "diff", "policies/leman.yaml", "policies/leman.yaml")
+    assert (code, out) == (0, "They say the same.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["topics", "show"], ["status", "--tenant", "leman", "m1"], ["consent", "import", "/dev/null"]],
+    ids=" ".join,
+)
+def test_an_enabled_tenant_that_leaves_open_what_is_needed_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    shutil.copy(PROJECT / "policies" / "leman.yaml", tmp_path)
+    (tmp_path / "leman.overlay.yaml").write_text("enabled: true\nproviders: [twilio]\n")
+    monkeypatch.setenv("GATEWAY_POLICIES_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    monkeypatch.setenv("GATEWAY_KAFKA__SERVERS", "127.0.0.1:9")
+    code, _, err = run_here(capsys, *arguments)
+    assert code == 2
+    assert re.search(r"leman\.yaml:\d+: programmes: is UNSET, and sending needs it: fill it in leman\.overlay\.yaml", err)
 
 
 def test_schemas_are_exported_and_a_break_is_found(
@@ -377,4 +463,7 @@ def arguments_of(context: click.Context) -> Sequence[click.Parameter]:
 
 def test_no_command_takes_a_number_or_a_text_as_an_argument() -> None:
     names = {parameter.name for context in LEAVES for parameter in arguments_of(context)}
-    assert names <= {"file", "directory", "message_id", "name", "arguments", "unwanted", "letter", "letters"}
+    assert names <= {
+        "file", "directory", "path", "before", "after", "tenant", "message_id", "name", "arguments", "unwanted", "letter", "letters", "alias", "hold",
+        "version",
+    }  # fmt: skip

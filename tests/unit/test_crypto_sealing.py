@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.crypto.keyring import KeyRing
 from gateway.crypto.sealing import OVERHEAD, Sealer
-from gateway.domain.errors import CannotOpen, KeyMissing
+from gateway.domain.errors import CannotOpen, KeyDestroyed, KeyMissing
+from tests.rings import ring_at
 
 DAY = date(2026, 11, 23)
 BODY = b"Your table is ready, canary."
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ring(tmp_path: Path, clock: Clock) -> KeyRing:
-    return KeyRing(tmp_path / "ring", monotonic=clock)
+    return ring_at(tmp_path / "ring", monotonic=clock)
 
 
 @pytest.fixture
@@ -83,9 +84,9 @@ def test_it_opens_in_its_own_place_alone(sealer: Sealer) -> None:
 def test_the_place_is_bound_even_where_the_key_is_the_same(ring: KeyRing, sealer: Sealer, tmp_path: Path) -> None:
     sealed = sealer.seal("acme", "content", DAY, BODY, b"uid")
     ring.key("other", "content", DAY)
-    key = (tmp_path / "ring/acme/content/2026-11-23.key").read_bytes()
-    (tmp_path / "ring/other/content/2026-11-23.key").write_bytes(key)
-    fresh = Sealer(KeyRing(tmp_path / "ring"))
+    key = ring.key("acme", "content", DAY).reveal()
+    (tmp_path / "ring/other/content/2026-11-23.key").write_bytes(ring.masters.wrap("other/content/2026-11-23", key))
+    fresh = Sealer(ring_at(tmp_path / "ring"))
     assert fresh.open("acme", "content", DAY, sealed, b"uid") == BODY
     with pytest.raises(CannotOpen):
         fresh.open("other", "content", DAY, sealed, b"uid")
@@ -106,5 +107,12 @@ def test_ciphers_end_with_their_keys_minute_and_not_a_minute_later(ring: KeyRing
     clock.now = 60.0
     with pytest.raises(KeyMissing):
         sealer.open("acme", "content", DAY, sealed, b"uid")
+    with pytest.raises(KeyDestroyed):
+        sealer.seal("acme", "content", DAY, BODY, b"uid")
     sealer.seal("other", "content", DAY, BODY, b"uid")
-    assert len(sealer._ciphers) == 1
+    clock.now = 119.9
+    ring.forget_expired()  # as an idle process does, every few seconds
+    assert (len(sealer._ciphers), len(ring._cache)) == (1, 1)
+    clock.now = 120.0
+    ring.forget_expired()
+    assert (len(sealer._ciphers), len(ring._cache)) == (0, 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -17,6 +18,7 @@ from gateway.cli.root import root
 from gateway.domain.states import mermaid
 from gateway.store.statements import statements
 from gateway.telemetry import Metrics
+from tests.chaos.faults import FaultKind
 
 ARCHITECTURE = Path("docs/architecture.md")
 OPERATIONS = Path("docs/operations.md")
@@ -103,6 +105,30 @@ class TestOperations:
         known = self._metrics() | {"sms_gateway_build_info"}
         for name in METRIC.findall(document.read_text(encoding="utf-8")):
             assert re.sub(r"_(?:bucket|sum|count)$", "", name) in known, f"{document}: {name}"
+
+
+def test_figures_beside_other_systems_are_those_of_the_table() -> None:
+    """When the bench has written new ones they are to be copied."""
+    page = Path("docs/performance.md").read_text(encoding="utf-8")
+    table, _, rest = page.partition("<!-- end -->")
+    measured = dict(re.findall(r"^\| `(\w+)` \| ([0-9.,]+) \|", table, re.MULTILINE))
+    beside = re.findall(r"^\| ours[^|]*`(\w+)` \| ([0-9.,]+) \|", rest, re.MULTILINE)
+    assert len(beside) == 5
+    assert {name: measured[name] for name, _ in beside} == dict(beside)
+
+
+def test_every_fault_of_chaos_has_its_line() -> None:
+    table = Path("docs/chaos.md").read_text(encoding="utf-8").partition("| fault | what happens |")[2].partition("\n\n")[0]
+    told = [name for line in table.splitlines() if line.startswith("| `") for name in named(line.split("|")[1])]
+    assert sorted(told) == sorted(get_args(FaultKind))
+
+
+def test_modules_are_as_short_as_the_rules_say() -> None:
+    rule = " ".join(Path("CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert "Nine modules of ten have at most 230 lines, and none has more than 500" in rule
+    lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in Path("gateway").rglob("*.py")}
+    assert [name for name, length in lengths.items() if length > 500] == []
+    assert sum(length > 230 for length in lengths.values()) <= len(lengths) / 10
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -314,6 +314,9 @@ STATUS = StatusEvent(
     occurred_at=NOW,
     policy="0123456789ab",
     rule="default.allowed",
+    account="main",
+    sender="+14155550111",
+    attempt=1,
 )
 INBOUND = InboundEvent(
     inbound_id=UUID(int=7),
@@ -378,6 +381,9 @@ class TestOutgoing:
             "occurred_at": "2026-05-01T09:30:00.123000Z",
             "policy": "0123456789ab",
             "rule": "default.allowed",
+            "account": "main",
+            "sender": "+14155550111",
+            "attempt": 1,
         }
 
     def test_only_encode_lets_personal_data_out(self) -> None:

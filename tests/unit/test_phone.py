@@ -149,6 +149,7 @@ def test_a_stop_is_not_lost_by_a_number_that_no_plan_has() -> None:
         ("+14155550100", "US"),
         ("+14165550100", "CA"),
         ("+4741234567", "NO"),
+        ("+447700900123", "GB"),  # set aside for fiction
         ("+80012345678", None),
         ("+99912345678", None),
         ("12345", None),

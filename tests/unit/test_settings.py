@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.domain.errors import SettingsError
-from gateway.settings import Settings, document, example, load, read_allow_list
+from gateway.settings import Settings, TwilioSettings, document, example, load, read_allow_list
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECRET = "hunter2-5f1d"
@@ -63,6 +63,7 @@ def test_an_account_comes_from_variables_and_from_the_file_together(tmp_path: Pa
     settings = load({"GATEWAY_ACCOUNTS__EU-1__AUTH_TOKEN": SECRET}, file)
     account = settings.accounts["eu-1"]
     assert (account.provider, account.concurrency, account.per_second) == ("twilio", 100, None)
+    assert isinstance(account, TwilioSettings)
     assert account.auth_token.get_secret_value() == SECRET
     assert SECRET not in repr(settings)
     assert SECRET not in settings.model_dump_json()
@@ -131,6 +132,12 @@ def test_the_state_directory_is_the_users_unless_set(environ: dict[str, str], ex
         ({"GATEWAY_ADMIN_PORT": "8080"}, "web_port and admin_port must differ"),
         ({"GATEWAY_ACCOUNTS__A__AUTH_TOKEN": ""}, "GATEWAY_ACCOUNTS__A__AUTH_TOKEN: must not be empty"),
         ({"GATEWAY_ACCOUNTS__A__AUTH_TOKEN": SECRET}, "accounts.a.account_sid is missing (set GATEWAY_ACCOUNTS__A__ACCOUNT_SID)"),
+        (
+            {"GATEWAY_ACCOUNTS__A__PROVIDER": "ringcentral"},
+            "accounts.a.client_id is missing (set GATEWAY_ACCOUNTS__A__CLIENT_ID)",
+        ),
+        ({"GATEWAY_ACCOUNTS__A__PROVIDER": SECRET}, "accounts.a: provider must be one of twilio, ringcentral"),
+        ({**ACCOUNT, "GATEWAY_ACCOUNTS__MAIN__CLIENT_ID": SECRET}, "GATEWAY_ACCOUNTS__MAIN__CLIENT_ID: is unknown"),
         ({"GATEWAY_ACCOUNTS__": SECRET}, "GATEWAY_ACCOUNTS__: "),
         ({**ACCOUNT, "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": SECRET}, "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID: "),
         ({**ACCOUNT, "GATEWAY_PUBLIC_URL": f"ftp://{SECRET}"}, "GATEWAY_PUBLIC_URL: must be a URL"),

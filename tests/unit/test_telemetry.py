@@ -210,6 +210,7 @@ def test_a_terminal_gets_words_instead_of_json() -> None:
 # ------------------------------------------------------------------------------------------------------------- metrics
 
 BOUNDED = {
+    "place",
     "topic",  # of the settings and policies
     "why",
     "state",
@@ -252,7 +253,17 @@ def test_names_follow_the_conventions_of_prometheus(registry: CollectorRegistry)
         if isinstance(instrument, Histogram):
             assert name.endswith(("_seconds", "_bytes"))
         if isinstance(instrument, Gauge):
-            assert name.rsplit("_", 1)[-1] in {"flight", "messages", "seconds", "records", "events", "paused", "barriers"}
+            assert name.rsplit("_", 1)[-1] in {
+                "flight",
+                "messages",
+                "seconds",
+                "records",
+                "events",
+                "paused",
+                "barriers",
+                "overdue",
+                "state",
+            }
         assert set(instrument._labelnames) <= BOUNDED
         assert not set(instrument._labelnames) & {"le", "quantile", "job", "instance"}
 

@@ -1,0 +1,68 @@
+"""What a provider account is told of a person's consent: for one pair of person and sender, as providers keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from gateway.domain.consent import Consent, ConsentKey, Reach, covers
+from gateway.domain.senders import SenderUse
+
+__all__ = ["Held", "Word", "is_echo", "is_owed", "opted_out_of", "said_at", "still_undone", "touched"]
+
+Word = Literal["in", "out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an account holds of a pair: ``holds`` for sure, ``said`` if it took what it never answered. ``open``: it is still told."""
+
+    holds: Word | None
+    said: Word | None
+    open: bool
+    refused: bool
+
+
+def touched(keys: Sequence[ConsentKey], senders: Iterable[SenderUse]) -> list[SenderUse]:
+    """The senders of which these consents cover some use."""
+    return [use for use in senders if any(covers(key, reach) for key in keys for reach in _reaches(use))]
+
+
+def opted_out_of(use: SenderUse, consents: Sequence[Consent]) -> bool:
+    """Whether opt-outs cover *every* use of a sender.
+
+    A provider knows no programmes and no tenants: told of an opt-out it stops the sender's other uses as well.
+    """
+    outs = [consent.key for consent in consents if consent.status == "out"]
+    return all(any(covers(key, reach) for key in outs) for reach in _reaches(use))
+
+
+def said_at(use: SenderUse, word: Word, consents: Sequence[Consent]) -> datetime | None:
+    """When the person last said this word of the sender; None when nothing tells."""
+    return max(
+        (one.stated_at for one in consents if one.status == word and any(covers(one.key, reach) for reach in _reaches(use))),
+        default=None,
+    )
+
+
+def is_owed(word: Word, held: Held) -> bool:
+    """Whether the account has to be told this word. It has nobody opted out of whom it never heard."""
+    if held.said is not None:
+        return True  # also when it was this very word: nobody knows whether it arrived
+    return held.holds != word and not (word == "in" and held.holds is None)
+
+
+def is_echo(word: Word, held: Held | None) -> bool:
+    """Whether news of an account is no more than what it was told, or what it told before. A word that it refused is none of that."""
+    return held is not None and not held.refused and word in (held.holds, held.said)
+
+
+def still_undone(held: Held | None) -> bool:
+    """Whether the account may hold an opt-out that is about to be undone there: what it refuses for that, it refuses for the old word."""
+    return held is not None and held.open and "out" in (held.holds, held.said)
+
+
+def _reaches(use: SenderUse) -> list[Reach]:
+    return [Reach(tenant, programme, use.sender) for tenant, programme in use.uses]

@@ -1,0 +1,1 @@
+"""The carrier as Twilio: its Messages API, and its webhooks."""
