@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -18,6 +20,9 @@ from rich.table import Table
 from bench.costs import STATEMENTS, costs, flame
 from bench.deciding import decisions, floors
 from bench.latency import latency, stop
+from bench.page import write_page
+from bench.retention import retention
+from bench.sealing import sealing
 from bench.sending import SENDS, WORKERS, backlog, send
 from bench.stage import Figures, Stage, stage
 
@@ -38,7 +43,9 @@ PARTS: Final = {
     "latency": Part([latency]),
     "stop": Part([stop]),
     "backlog": Part([backlog]),
+    "retention": Part([retention]),
     "costs": Part([costs], STATEMENTS),
+    "sealing": Part([sealing]),
     "flame": Part([flame]),
 }
 
@@ -49,6 +56,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them unless named")
     parser.add_argument("--json", action="store_true", help="one JSON object, last")
     parser.add_argument("--count", type=int, default=10_000, help="messages in a run; some take twice as many (%(default)s)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the figures into this page, such as docs/performance.md")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
@@ -63,14 +71,16 @@ def main() -> None:
             for figure, value in measured.items():
                 figures[figure] = max(value, figures[figure]) if figure in figures else value
         say.print(f"[bold]{name}[/bold] {time.monotonic() - began:.0f} s")
+    if not given.json:
+        Console().print(_table(figures))
+    if given.write is not None:
+        write_page(figures, given.write)
     if given.json:
         sys.stdout.write(json.dumps(figures) + "\n")
-    else:
-        Console().print(_table(figures))
 
 
 def _table(figures: Figures) -> Table:
-    table = Table("figure", "value", title="bench: two cores, fsync on, everything on this machine")
+    table = Table("figure", "value", title=f"bench: {os.cpu_count()} cores, fsync on, everything on this machine")
     for name, value in figures.items():
         table.add_row(name, str(value))
     return table

@@ -11,18 +11,25 @@ from typing import Final
 import psutil
 
 from bench.sending import QUICK, all_told, cpu_of, warmed_up
-from bench.stage import Figures, Stage, worker_of
+from bench.stage import ROLES, Figures, Stage, worker_of
 
 __all__ = ["STATEMENTS", "costs", "flame"]
 
 STATEMENTS: Final = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track_utility": "on"}
 """PostgreSQL's settings for counting statements."""
 
+_OF_ROLES: Final = f"""
+select r.rolname as role, sum(s.calls)::bigint as calls, sum(s.wal_bytes)::bigint as wal
+  from pg_stat_statements s join pg_roles r on r.oid = s.userid
+ where r.rolname in {ROLES} and s.query !~* '^(begin|commit)'
+ group by 1 order by 2 desc
+"""
+
 
 async def costs(stage: Stage, count: int) -> Figures:
     """One process a role; what each used for a message, from the topic to the last event."""
     await stage.fetch("create extension pg_stat_statements")
-    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.roles() as roles:
+    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.roles(named=True) as roles:
         counter = await warmed_up(stage, carrier)
         processes = {
             **{role: [process] for role, process in roles.items()},
@@ -40,14 +47,14 @@ async def costs(stage: Stage, count: int) -> Figures:
         processes["postgresql"] = [*dict.fromkeys([*processes["postgresql"], *_named("postgres")])]
         spent = {f"cost_cpu_ms_{name}": sum(map(_cpu, found)) - before[name] for name, found in processes.items()}
         wal, events = (now - then for now, then in zip(await _places(stage), places, strict=True))
-        statements = await stage.count(
-            "select sum(calls)::bigint from pg_stat_statements where query !~* '^(begin|commit|select pg_|select \\(select count)'"
-        )
+        of_roles = await stage.fetch(_OF_ROLES)
         transactions = await stage.count("select sum(calls)::bigint from pg_stat_statements where query ~* '^commit'")
     return {
-        "cost_statements": round(statements / count, 3),
+        "cost_statements": round(sum(row["calls"] for row in of_roles) / count, 3),
+        **{f"cost_statements_{row['role']}": round(row["calls"] / count, 3) for row in of_roles},
         "cost_transactions": round(transactions / count, 3),
         "cost_wal_bytes": round(wal / count),
+        **{f"cost_wal_bytes_{row['role']}": round(row["wal"] / count) for row in of_roles},
         "cost_events": round(events / count, 2),
         **{name: round(1000 * seconds / count, 3) for name, seconds in spent.items()},
     }

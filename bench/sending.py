@@ -11,7 +11,8 @@ from typing import Final
 
 import psutil
 
-from bench.stage import Figures, Stage, worker_of
+from bench.stage import RINGCENTRAL, TWILIO, Figures, Stage, worker_of
+from gateway.app.simulated import SimulatedAccount
 from gateway.simulator.process import CarrierProcess
 
 __all__ = ["QUICK", "SENDS", "WORKERS", "all_told", "backlog", "cpu_of", "send", "warmed_up"]
@@ -22,8 +23,8 @@ QUICK: Final = ("--keep", "counts", "--sent-ms", "5", "--final-ms", "10")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measurement: its suffix in the figures' names, the carrier's latency, which callbacks it makes, and the gateway's processes:
-    so many workers of a whole gateway, or with 0 one process a role.
+    """One measurement: its suffix in the figures' names, the carrier's latency, which callbacks it makes, the gateway's processes (so
+    many workers of a whole gateway, or with 0 one process a role), and the account that it sends by.
     """
 
     name: str = ""
@@ -31,14 +32,16 @@ class Run:
     callbacks: str = "final"
     workers: int = 0
     share: float = 1.0  # of the messages asked for
+    account: SimulatedAccount = TWILIO
 
 
 SENDS: Final = (
     Run(),
     Run("_without_callbacks", callbacks="none"),
     Run("_at_100ms", latency_ms=100, share=2.0),  # longer: the first messages, which find every slot free, weigh less
+    Run("_ringcentral", account=RINGCENTRAL),
 )
-"""One process a role: the carrier at once, without callbacks, and at 100 ms."""
+"""One process a role: the carrier at once, without callbacks, and at 100 ms; and as RingCentral, in batches whose messages are counted."""
 WORKERS: Final = (Run("_1_worker", workers=1), Run("_2_workers", workers=2), Run("_4_workers", workers=4))
 """A whole gateway in one process, and with one and three workers beside it, on the same machine."""
 
@@ -57,7 +60,9 @@ async def send(run: Run, stage: Stage, count: int) -> Figures:
 
 async def _run(stage: Stage, run: Run, count: int) -> Figures:
     arguments = [*QUICK, "--callbacks", run.callbacks, "--latency-ms", str(run.latency_ms)]
-    async with stage.carrier(*arguments) as carrier, _gateway(stage, run.workers) as worker:
+    if run.account.provider == "ringcentral":
+        arguments += ["--keep", "messages"]  # its events are reasons to ask, and only what is kept is answered
+    async with stage.carrier(*arguments, account=run.account) as carrier, _gateway(stage, run.workers) as worker:
         counter = await warmed_up(stage, carrier)
         cpu = cpu_of(worker)
         began = time.time()
@@ -87,8 +92,8 @@ async def _gateway(stage: Stage, workers: int) -> AsyncIterator[psutil.Process]:
 
 
 async def backlog(stage: Stage, count: int, deep: int = 200_000) -> Figures:
-    """The same with ``deep`` messages waiting in front of the rest of the queue, against none."""
-    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.gateway():
+    """The same with ``deep`` messages waiting in front of the rest of the queue, against none; and whether memory grows meanwhile."""
+    async with stage.carrier(*QUICK, "--callbacks", "final") as carrier, stage.gateway() as parent:
         counter = await warmed_up(stage, carrier)
         began = time.time()
         await stage.publish(count)
@@ -97,12 +102,17 @@ async def backlog(stage: Stage, count: int, deep: int = 200_000) -> Figures:
         await stage.fetch("insert into pauses (scope, since, actor) values ('all', now(), 'bench')")
         await stage.publish(deep)
         async with asyncio.timeout(100):
-            while await stage.count("select count(*) from queue") < deep:  # noqa: ASYNC110 -- the state is in PostgreSQL
+            held = 0
+            while (waiting := await stage.count("select count(*) from queue")) < deep:
+                if not held and waiting > deep / 2:
+                    held = worker_of(parent).memory_info().rss
                 await asyncio.sleep(0.5)
         began = time.time()
         await stage.fetch("delete from pauses")
         full = count / ((await counter.accepted(count))["last_accepted_at"] - began)
+        grown = worker_of(parent).memory_info().rss - held
     return {
+        "worker_rss_growth_mb": round(grown / 1e6, 1),
         "sends_per_second_before_200000": round(full),
         "backlog_to_empty": round(full / empty, 3),
     }

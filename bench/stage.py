@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 
 from gateway.app.kafka import topics_wanted
+from gateway.app.simulated import SimulatedAccount, account_settings, carrier_arguments
 from gateway.bus.address import BrokerAddress
 from gateway.bus.producer import EventPublisher
 from gateway.bus.topics import apply
 from gateway.domain.cloudevents import write_binary
-from gateway.domain.policy import load_policies
+from gateway.domain.policy_files import load_policies
 from gateway.domain.publishing import Acknowledged, OutEvent
 from gateway.embedded.broker import EmbeddedBroker
 from gateway.embedded.ports import free_port
@@ -33,17 +35,22 @@ from gateway.settings import Settings, load
 from gateway.simulator.process import CarrierProcess, carrier_process
 from gateway.store.migrate import migrate
 
-__all__ = ["ACCOUNT_SID", "SENDER", "TOKEN", "Stage", "person", "stage"]
+__all__ = ["ACCOUNT_SID", "RINGCENTRAL", "ROLES", "SENDER", "TOKEN", "TWILIO", "Stage", "apart", "person", "stage"]
 
+ROLES: Final = ("worker", "web", "relay", "sweep")
 ACCOUNT_SID: Final = "AC" + "0" * 31 + "1"
 TOKEN: Final = "bench"  # noqa: S105 -- of the simulated carrier
 SENDER: Final = "+14155550110"
+TWILIO: Final = SimulatedAccount("main", "twilio", ACCOUNT_SID, (SENDER,), None)
+RINGCENTRAL: Final = SimulatedAccount("main", "ringcentral", "405156321033", (SENDER,), None)
+# What is measured is the gateway, and not the calls a minute that RingCentral gives.
+_RATES: Final = ("--rate", "Light=900000", "--rate", "Medium=900000")
 
 _POLICY: Final = """\
 tenant: bench
 name: Bench
 languages: [en]
-providers: [twilio]
+providers: [twilio, ringcentral]
 opt_out: {scope: tenant}
 programmes:
   news:
@@ -102,11 +109,13 @@ class Stage:
             await publisher.stop()
 
     @asynccontextmanager
-    async def gateway(self, *arguments: str, **settings: str) -> AsyncIterator[psutil.Process]:
-        """``gateway run`` as a process of its own, serving; yields it once it says so."""
+    async def gateway(
+        self, *arguments: str, program: Sequence[str] = ("-m", "gateway", "run"), **settings: str
+    ) -> AsyncIterator[psutil.Process]:
+        """``gateway run``, or what stands for it, as a process of its own, serving; yields it once it says so."""
         log = (self.folder / "gateway.log").open("ab")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "run", *arguments,
+            sys.executable, *program, *arguments,
             env={**self.environment, **settings}, stdout=log, stderr=log,
         )  # fmt: skip
         try:
@@ -119,24 +128,33 @@ class Stage:
             await process.wait()
 
     @asynccontextmanager
-    async def roles(self) -> AsyncIterator[dict[str, psutil.Process]]:
-        """A gateway in parts, one process a role: the working processes."""
+    async def roles(self, *, named: bool = False) -> AsyncIterator[dict[str, psutil.Process]]:
+        """A gateway in parts, one process a role: the working processes. ``named``: each comes to PostgreSQL as a user of its own."""
         async with AsyncExitStack() as stack:
             found = {}
-            for role in ("worker", "web", "relay", "sweep"):
-                parent = await stack.enter_async_context(self.gateway("--role", role, GATEWAY_ADMIN_PORT=str(free_port())))
+            for role in ROLES:
+                own = {"GATEWAY_ADMIN_PORT": str(free_port())}
+                if named:
+                    own["GATEWAY_DATABASE_URL"] = await self._url_of(role)
+                parent = await stack.enter_async_context(self.gateway("--role", role, **own))
                 found[role] = worker_of(parent)
             yield found
 
     @asynccontextmanager
-    async def carrier(self, *arguments: str) -> AsyncIterator[CarrierProcess]:
-        """A simulated carrier, with the settings pointed at it."""
-        base = f"http://127.0.0.1:{self.web_port}/webhooks/twilio/main/inbound"
-        async with carrier_process(
-            ["--account", f"{ACCOUNT_SID}:{TOKEN}", "--inbound-url", base, "--no-suffixes", *arguments]
-        ) as carrier:
-            self.environment["GATEWAY_ACCOUNTS__MAIN__API_BASE"] = carrier.url
+    async def carrier(self, *arguments: str, account: SimulatedAccount = TWILIO) -> AsyncIterator[CarrierProcess]:
+        """A simulated carrier, with the settings pointed at it and at this account."""
+        own = carrier_arguments([account], f"http://127.0.0.1:{self.web_port}", TOKEN)
+        async with carrier_process([*own, *_RATES, "--no-suffixes", *arguments]) as carrier:
+            for name in [name for name in self.environment if name.startswith("GATEWAY_ACCOUNTS__")]:
+                del self.environment[name]
+            self.environment |= account_settings([account], carrier.url, TOKEN)
             yield carrier
+
+    async def _url_of(self, user: str) -> str:
+        """Make this user, who may do all that the embedded one may."""
+        url = urlsplit(self.environment["GATEWAY_DATABASE_URL"])
+        await self.fetch(f"create role {user} superuser login password '{url.password}'")
+        return urlunsplit(url._replace(netloc=url.netloc.replace(f"{url.username}:", f"{user}:", 1)))
 
     async def count(self, statement: str) -> int:
         """One number from the database."""
@@ -212,20 +230,32 @@ def stage(**postgres_settings: str) -> Iterator[Stage]:
                 "GATEWAY_DATABASE_URL": postgres.socket_url or postgres.url,
                 "GATEWAY_KAFKA__SERVERS": broker.bootstrap_servers,
                 "GATEWAY_KAFKA__IDEMPOTENT": "false",
+                "GATEWAY_KAFKA__FETCH_WAIT_SECONDS": "0.02",
                 "GATEWAY_KAFKA__SPOOL": "false",
                 "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{web_port}",
                 "GATEWAY_WEB_PORT": str(web_port),
                 "GATEWAY_ADMIN_PORT": str(admin_port),
                 "GATEWAY_INTAKE__WAITING_HIGH": "1000000",
-                "GATEWAY_ACCOUNTS__MAIN__ACCOUNT_SID": ACCOUNT_SID,
-                "GATEWAY_ACCOUNTS__MAIN__AUTH_TOKEN": TOKEN,
                 "GATEWAY_LOG_LEVEL": "warning",
+                **account_settings([TWILIO], "http://127.0.0.1:1", TOKEN),  # a carrier of a measurement's own takes its place
             }
             found = Stage(folder, environment, postgres, broker.bootstrap_servers, web_port)
             asyncio.run(apply(BrokerAddress(broker.bootstrap_servers), topics_wanted(found.settings, load_policies(policies))))
             yield found
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def apart(stage: Stage, what: str, count: int) -> Figures:
+    """What ``python -m bench.intake`` tells: of ``gateway`` or ``floor``, for so many records."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.intake", what, str(count), env=stage.environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"bench.intake {what} failed")
+    figures: Figures = json.loads(output.splitlines()[-1])  # the log may come first
+    return figures
 
 
 def worker_of(parent: psutil.Process) -> psutil.Process:
