@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 __all__ = ["Batcher"]
 
-_APART: Final = 0.01  # seconds
+_APART: Final = 0.02  # seconds
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 class Batcher(Generic[Item, Answer]):
     """Collects items while a batch is being worked on, and works on them all together next.
 
-    A lone item is worked on at once: nothing waits for company. When more come, batches begin ten milliseconds from each other, so
+    A lone item is worked on at once: nothing waits for company. When more come, batches begin twenty milliseconds from each other, so
     that a transaction is worth its while. ``work`` answers each item in its place; when it raises, every caller of the batch gets the
     exception. At most ``largest`` items make a batch.
     """

@@ -40,8 +40,9 @@ log = get_logger("dispatch")
 class Limits:
     """Times in seconds: T, F and L of docs/protocol.md, the poll when idle, and how many messages one claim may take.
 
-    ``gather`` is for how long slots that fall free one by one are gathered for one mark; what is marked and has found no slot after
-    ``stale`` goes back, so that neither a STOP nor a pause waits for it.
+    ``gather`` is for how long slots that fall free one by one are gathered for one mark, and ``apart`` what lies between the beginnings
+    of two claims, unless the first was full; what is marked and has found no slot after ``stale`` goes back, so that neither a STOP nor a
+    pause waits for it.
     """
 
     request: float = 7.0
@@ -50,6 +51,7 @@ class Limits:
     idle: float = 0.05
     claim_batch: int = 100
     gather: float = 0.005
+    apart: float = 0.01
     stale: float = 0.25
 
 
@@ -125,6 +127,7 @@ class Dispatch:
         self._hands = Hands()
         self._sending: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._drained = False  # the last claim found less than it had room for: a slot that falls free is no reason for another
         self._left = asyncio.Event()
         self._left.set()
         self.wake = asyncio.Event()
@@ -145,15 +148,21 @@ class Dispatch:
                 if clock() - renewed >= 1:
                     renewed = clock()
                     await survive(self._pacing.renew(), log, "dispatch waits")
+                    await survive(self._settling.compare(), log, "dispatch waits")
                 if clock() - checked >= 3:
                     checked = clock()
                     await survive(self._take_up_lost(), log, "dispatch waits")
                 self._hands.owe_stale(clock())
                 await survive(self._put_back(), log, "dispatch waits")
                 room = self._pacing.room(self._hands.waiting())
-                claimed = await self._claim(room) if room and self._gate.open else []
-                if not claimed or not room:
+                may_claim = bool(room) and self._gate.open
+                began = clock()
+                taken = await self._claim(room) if may_claim else 0
+                self._drained = may_claim and taken < min(self._limits.claim_batch, *room.values())
+                if self._drained or not taken:
                     await rest(self.wake, self._limits.idle)
+                if taken < self._limits.claim_batch:  # messages gather for a moment: a transaction is worth its while
+                    await asyncio.sleep(began + self._limits.apart - clock())
             self._pacing.freed.set()
             await marking
         finally:
@@ -177,9 +186,11 @@ class Dispatch:
         if self._sending:
             await asyncio.wait(self._sending, timeout=max(0.0, ends - clock()))
         await survive(self._put_back(), log, "dispatch waits")
+        await survive(self._settling.compare(), log, "dispatch waits")
         await survive(self._pacing.give_back(), log, "dispatch waits")
 
-    async def _claim(self, room: Mapping[str, int]) -> Sequence[Claimed]:
+    async def _claim(self, room: Mapping[str, int]) -> int:
+        """How many messages were claimed or ended: fewer than there was room for means that no more are due."""
         began = clock()
         try:
             taken = await self._claims.claim(room, self._decide, self._limits.claim_batch)
@@ -189,7 +200,7 @@ class Dispatch:
                 self._gate.shut()
             log.warning("nothing claimed", why=str(fault))
             await asyncio.sleep(0.2)
-            return []
+            return 0
         for change in taken.ended:
             self._metrics.moved(change)
         for message in taken.claimed:
@@ -198,7 +209,7 @@ class Dispatch:
         if taken.claimed:
             self._claim_seconds.observe(clock() - began)
             self._pacing.freed.set()
-        return taken.claimed
+        return len(taken.claimed) + len(taken.ended)
 
     async def _mark_in_time(self) -> None:
         """Keep marked what can begin now, and what will find a slot in a moment: a slot that falls free waits for no statement."""
@@ -211,7 +222,8 @@ class Dispatch:
             batch = [] if self._stopping else self._hands.to_mark(self._pacing)
             if batch:
                 await self._mark(batch)
-            self.wake.set()  # a slot that is free and finds nothing ready is a reason to claim
+            if not self._drained:
+                self.wake.set()  # a slot that is free and finds nothing ready is a reason to claim
 
     async def _mark(self, batch: list[Claimed]) -> None:
         asked_at = clock()

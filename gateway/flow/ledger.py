@@ -12,7 +12,7 @@ from gateway.domain.changes import Change, Held
 __all__ = ["Judge", "Ledger"]
 
 Judge = Callable[[Mapping[UUID, Held], datetime], Iterable[Change]]
-"""Pure: the messages as they stand under the lock, and the store's time, to what changes."""
+"""Pure: the messages as they stand under the lock, and the store's time when they were asked for, to what changes."""
 
 
 class Ledger(Protocol):
@@ -23,7 +23,10 @@ class Ledger(Protocol):
         ...
 
     async def change(self, uids: Iterable[UUID], judge: Judge, *, actor: str | None = None) -> list[Change]:
-        """Lock these messages, ask what changes, write it; returns what was written. ``judge`` may be asked more than once."""
+        """Lock these messages, ask what changes, write it; returns what was written.
+
+        ``judge`` may be asked more than once, and is not asked where none of them is there.
+        """
         ...
 
     async def accepted_as(self, account: str, provider_message_id: str, subject_id: bytes) -> tuple[UUID, int] | None:

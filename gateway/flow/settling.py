@@ -91,6 +91,17 @@ class Settling:
             case Accepted() if change is not None and change.step == "contradicted":
                 log.error("accepted twice", uid=str(claimed.uid))
 
+    async def compare(self) -> None:
+        """Compare what has begun, and is settled since the last time, with the opt-outs in force. What fails is compared the next time."""
+        if self._unchecked:
+            unchecked, self._unchecked = self._unchecked, []
+            try:
+                late = await self._claims.sends_after_stop(unchecked)
+            except GatewayError:
+                self._unchecked += unchecked
+                raise
+            self._metrics.sends_after_stop_total.inc(late)
+
     async def _learn(self, claimed: Claimed) -> None:
         """Tell the STOP chapter of an opt-out, however long PostgreSQL is away: it must not be forgotten."""
         done = False
@@ -119,15 +130,7 @@ class Settling:
         self._metrics.stage_seconds.labels(stage="settle").observe(clock() - began)
         begun = ((marked.claimed, marked.begun_at) for marked, _ in batch if marked.begun_at is not None)
         self._unchecked += [(claimed.uid, begun_at, claimed.sender) for claimed, begun_at in begun]
-        await survive(self._check(), log, "settling waits")
         return [changes.get((marked.claimed.uid, marked.claimed.attempt)) for marked, _ in batch]
-
-    async def _check(self) -> None:
-        """Compare what has begun with the opt-outs in force. What fails is compared with the next batch: this one is settled."""
-        if self._unchecked:
-            late = await self._claims.sends_after_stop(self._unchecked)
-            self._unchecked = []
-            self._metrics.sends_after_stop_total.inc(late)
 
     async def _settle_storable(self, by_uid: Mapping[UUID, Answered]) -> dict[tuple[UUID, int], Change]:
         """A round that PostgreSQL refuses is halved until the one answer that it refuses stands alone: that one is unknown."""

@@ -106,14 +106,11 @@ class Claims:
             taken = {change.uid: change for change in changes if change.queue == "claim"}
             if rated:
                 await self._move_paces(session, [row for row in rows if row["uid"] in taken], rated)
-            contents = (
-                {c["uid"]: c for c in await session.fetch(statements("dispatch")["contents"], list(taken))} if taken else {}
-            )
             well = {route.route_id for route in open_routes if barriers.well(route)}
             claimed = [
-                self._claimed(row, taken[row["uid"]], contents[row["uid"]], barriers, well, lanes)
+                self._claimed(row, taken[row["uid"]], barriers, well, lanes)
                 for row in rows
-                if row["uid"] in taken and row["uid"] in contents
+                if row["uid"] in taken and row["to_sealed"] is not None and row["body_sealed"] is not None
             ]
             return Taken(claimed, [change for change in changes if change.queue == "leave"])
 
@@ -311,7 +308,6 @@ class Claims:
         self,
         row: Record,
         change: Change,
-        contents: Record,
         barriers: Barriers,
         well: Collection[int],
         lanes: Mapping[UUID, bytes] | None,
@@ -326,8 +322,8 @@ class Claims:
             provider=route.provider,
             account=route.account,
             sender=row["sender"],
-            to_sealed=contents["to_sealed"],
-            body_sealed=contents["body_sealed"],
+            to_sealed=row["to_sealed"],
+            body_sealed=row["body_sealed"],
             tries_account=route.account in barriers.tried,
             instead=self._instead(row, route, well),
             elder=lanes[row["uid"]] if lanes is not None and lanes[row["uid"]] != row["subject_id"] else None,

@@ -18,7 +18,7 @@ update paces p set next_at = greatest(p.next_at, (select gateway_now()) - make_i
 -- An earlier message of the same person, tenant and category holds its lane while it is due, under way, or backing off; a
 -- message of the same person under way by the same sender holds them all. One that waits for its route ($5: those that are open)
 -- holds nothing: a paused programme, or one that the policy has no more, does not stop the others. LIMIT stands in a lateral subquery: in a plain
--- "in (select … limit …)" the planner claimed thousands.
+-- "in (select … limit …)" the planner claimed thousands. With each, what goes on the wire: the sealed number and text.
 -- name: lock_candidates
 with locked as materialized (
   select q.*
@@ -39,8 +39,11 @@ with locked as materialized (
         for update of q skip locked) q
    limit $4
 )
-select *, pg_try_advisory_xact_lock(hashtextextended(tenant || ':' || sender || ':' || encode(subject_id, 'hex'), 0)) as alone
+select locked.*, m.to_sealed, b.sealed as body_sealed,
+       pg_try_advisory_xact_lock(hashtextextended(locked.tenant || ':' || locked.sender || ':' || encode(locked.subject_id, 'hex'), 0)) as alone
   from locked
+  left join messages m on m.uid = locked.uid
+  left join bodies b on b.uid = locked.uid
 
 -- The facts of the claim are read after the locks are held: the consent of that moment (consents.sql), and whether another claim
 -- of the same person and sender has committed meanwhile.
@@ -105,13 +108,6 @@ select account from paces
 -- A try that nobody hears of again is over by itself.
 -- name: begin_tries
 update paces set trying_until = (select gateway_now()) + make_interval(secs => $2) where account = any($1::text[]) and sender = ''
-
--- What goes on the wire of the claimed: the sealed number and text.
--- name: contents
-select m.uid, m.to_sealed, b.sealed as body_sealed, m.trace
-  from unnest($1::uuid[]) as wanted(uid)
-  join messages m on m.uid = wanted.uid
-  join bodies b on b.uid = wanted.uid
 
 -- Compare-and-set: still this worker's, this attempt's, not taken by a STOP, neither its lease nor its time over, and nothing has been
 -- paused, held or shut since the claim. Only what is marked may go on the wire; the mark brings a new lease, so that STOP waits at most one.

@@ -73,7 +73,13 @@ def _recorded(row: Record) -> Recorded:
 
 async def lock_messages(session: Session, uids: Sequence[UUID]) -> dict[UUID, Recorded]:
     """The records of messages, locked in id order. The queue's rows are locked before."""
-    return {row["uid"]: _recorded(row) for row in await session.fetch(statements("ledger")["lock_messages"], uids)}
+    return (await _lock_messages(session, uids))[0]
+
+
+async def _lock_messages(session: Session, uids: Sequence[UUID]) -> tuple[dict[UUID, Recorded], datetime | None]:
+    """The records, and the time when they were asked for; None where there is none."""
+    rows = await session.fetch(statements("ledger")["lock_messages"], uids)
+    return {row["uid"]: _recorded(row) for row in rows}, rows[0]["asked_at"] if rows else None
 
 
 async def apply(session: Session, changes: Sequence[Change], *, worker_id: str | None, lease: float, actor: str) -> None:
@@ -102,14 +108,16 @@ class Ledger:
     async def change(self, uids: Iterable[UUID], judge: Judge, *, actor: str | None = None) -> list[Change]:
         """In one transaction: lock these messages, ask ``judge`` what changes, write that; returns what was written.
 
-        ``judge`` is pure and may be asked again: after a deadlock the transaction runs from its beginning.
+        ``judge`` is pure and may be asked again: after a deadlock the transaction runs from its beginning. It is not asked where none of
+        them is there.
         """
         wanted = sorted(set(uids))
 
         async def work(session: Session) -> list[Change]:
             queued = {row["uid"]: queued_from(row) for row in await session.fetch(statements("ledger")["lock_queue"], wanted)}
-            messages = await lock_messages(session, wanted)
-            now: datetime = await session.fetchval(statements("ledger")["now"])
+            messages, now = await _lock_messages(session, wanted)
+            if now is None:
+                return []
             changes = list(judge({uid: Held(message, queued.get(uid)) for uid, message in messages.items()}, now))
             await apply(session, changes, worker_id=None, lease=0, actor=actor or self._actor)
             return changes

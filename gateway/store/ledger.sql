@@ -10,11 +10,11 @@ select q.uid, q.tenant, q.state, q.attempt, q.tries, q.steps, r.provider, r.acco
  order by q.uid
    for update of q
 
--- The records of the messages, locked in id order, after the queue's rows.
+-- The records of the messages, locked in id order, after the queue's rows; and the time when this was asked.
 -- name: lock_messages
 -- Joined, not "= any": only so does PostgreSQL look into no other day's partition than the uid's.
 select m.uid, m.tenant, m.programme, m.category, m.kind, m.subject_id, m.state, m.final, m.version, m.steps, m.attempt, m.account,
-       m.sender, m.provider_message_id, m.policy, m.rule, m.settle_by
+       m.sender, m.provider_message_id, m.policy, m.rule, m.settle_by, (select gateway_now()) as asked_at
   from unnest($1::uuid[]) as wanted(uid) join messages m on m.uid = wanted.uid
  order by m.uid
    for update of m
