@@ -110,10 +110,9 @@ class Replies:
         """
         note = opt_out.inbound
         *others, first = [replace(opt_out, key=key) for key in reversed(keys)]
-        if others and note is not None and not await self._conversation.seen(note.account, note.provider_message_id):
-            for other in others:
-                await self._stop.opt_out(replace(other, reply=None, inbound=None))
-        return await self._stop.opt_out(first) is not None
+        if others and (note is None or await self._conversation.seen(note.account, note.provider_message_id)):
+            others = []
+        return await self._stop.opt_out_each([*(replace(other, reply=None, inbound=None) for other in others), first]) is not None
 
     async def _hear(self, text: InboundText) -> Heard:
         uses = senders_of(text, self._senders)

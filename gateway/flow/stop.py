@@ -6,7 +6,7 @@ Webhook, API, command line, provider errors and lists all come here. Two transac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -156,24 +156,42 @@ class Stop:
         ``in_force`` is false when requests were still under way after ``wait`` seconds; the sweep goes on. Raises StoreUnavailable
         when PostgreSQL is away: then nothing may have been written.
         """
+        return await self.opt_out_each([opt_out])
+
+    async def opt_out_each(self, opt_outs: Sequence[OptOut]) -> OptOutResult | None:
+        """The same for all that one text speaks of: each is written, and what waits is blocked, before anything under way is waited for.
+
+        They are put in force in their order. The result is that of the last, which bears the text's id: in force when all of them are.
+        """
         began = clock()
+        standing = [written for opt_out in opt_outs if (written := await self._write(opt_out)) is not None]
+        for written in standing[1:]:  # the first is blocked by what follows, before its own wait
+            await self._block_all(written)
+        in_force = True
+        for written in standing:
+            in_force = in_force and await self._stand(written, began)
+        last = standing[-1] if len(standing) == len(opt_outs) else None
+        return OptOutResult(last.version, in_force) if last is not None else None
+
+    async def _write(self, opt_out: OptOut) -> Written | None:
         written = await self._opt_outs.write(opt_out)
-        if written is None:
-            return None
-        if not written.repeated:
+        if written is not None and not written.repeated:
             self._metrics.stops_total.labels(source=opt_out.source, scope=written.key.scope).inc()
+        return written
+
+    async def _stand(self, written: Written, began: float) -> bool:
+        """Whether what was written is in force, also under later versions of the key that people are hashed with."""
         # What an older process let in meanwhile; and nothing waits for what is under way by another id.
         if written.in_force or written.later:
-            for key in (written.key, *(key for key, _ in written.later)):
-                await self._block(key)
+            await self._block_all(written)
         if written.in_force:
-            return OptOutResult(written.version, in_force=True)
+            return True
         in_force = True
         for key, version in (*written.later, (written.key, written.version)):  # the first last: it is the one that is told
             in_force = in_force and await self._enforce(key, version, began + self._wait)
         if in_force:
             self._metrics.stop_in_force_seconds.observe(clock() - began)
-        return OptOutResult(written.version, in_force)
+        return in_force
 
     async def learn(self, tenant: str, subject_id: bytes, sender: str) -> None:
         """A provider refuses a text because this person has opted out of a sender: as far as its policy lets a STOP reach.
@@ -213,6 +231,10 @@ class Stop:
             pause = min(pause * 2, 0.1)
         # False: another process was first, or a START and a new STOP have come between
         return await self._opt_outs.put_in_force(key, version) or await self._opt_outs.is_in_force(key)
+
+    async def _block_all(self, written: Written) -> None:
+        for key in (written.key, *(key for key, _ in written.later)):
+            await self._block(key)
 
     async def _block(self, key: ConsentKey) -> None:
         for change in await self._opt_outs.block(key):

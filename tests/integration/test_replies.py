@@ -136,6 +136,30 @@ async def test_a_stop_and_a_start_to_a_number_of_a_service_count_for_both(databa
         assert await consents(world) == {(*key, "in", False) for key in both}
 
 
+async def test_of_all_that_a_stop_covers_nothing_waits_to_be_written_for_a_request_of_another_part(
+    database_url: str, folder: Path
+) -> None:
+    """A lease, and then another lease, are more than a webhook has; and messages of the other part would begin meanwhile."""
+    async with open_world(database_url, folder) as world:
+        stop = replace(world.inbound("STOP", to=OFFERS), service=SERVICE)
+        keys = [("club", "sender", SERVICE), ("shop", "programme", "offers")]
+        await world.publish(message_id="begun", tenant="shop", programme="offers")
+        hands = Hands(world)
+        (claimed,) = await hands.claim()
+        await hands.mark([claimed])
+        await world.publish(message_id="waits", tenant="club", programme="news")
+        heeding = asyncio.create_task(world.parts.replies().receive(stop))
+
+        async def blocked() -> bool:
+            return (await world.states())["waits"] == "blocked"
+
+        await until(blocked, 5)
+        assert await consents(world) == {(*key, "out", False) for key in keys}
+        await settle_by_hand(world, claimed, Accepted(world.carrier.new_id(), 1))
+        assert await heeding == "stop"
+        assert await consents(world) == {(*key, "out", True) for key in keys}
+
+
 async def test_a_stop_counts_although_its_answer_cannot_be_made(database_url: str, folder: Path) -> None:
     async with open_world(database_url, folder) as world:
         await world.publish(message_id="a")
