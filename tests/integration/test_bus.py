@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.record.util import calc_crc32c
 from prometheus_client import CollectorRegistry
@@ -356,6 +357,28 @@ async def test_paused_nothing_comes_also_over_a_rebalance(address: BrokerAddress
         batches = [await next_batch(one) for _ in range(4)]
         assert {batch.partition for batch in batches} == {0, 1, 2, 3}
         assert {batch.first_offset for batch in batches} == {0}
+
+
+async def test_who_is_paused_for_long_keeps_its_partitions(address: BrokerAddress) -> None:
+    """aiokafka leaves the group when it is not asked for records for so long, in service five minutes: here one second."""
+    topic = await new_topic(address, 2)
+    async with reading(address, topic) as source:
+        await within_reading(source, lambda: len(source.partitions) == 2)
+        source.pause()
+        session = source._session
+        assert session is not None
+        assignment = session._assignment
+        coordinator = session._consumer._coordinator
+        assert isinstance(coordinator, GroupCoordinator)
+        coordinator._max_poll_interval = 1.0
+        ends = time.monotonic() + 3
+        while time.monotonic() < ends:
+            assert await source.next_batch(0.1) is None
+        await fill(address, topic, some(3))
+        source.resume()
+        assert len(await values_of(source, 3)) == 3
+        assert source._session is session
+        assert session._assignment == assignment
 
 
 async def test_a_batch_finished_during_a_rebalance_is_committed(address: BrokerAddress) -> None:
