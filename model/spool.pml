@@ -4,7 +4,7 @@
      attempt   the STOP is written, or PostgreSQL is found away                                          flow/spooling.py
      spool     the broker has the record, all replicas                                                   flow/spooling.py
      answer    so many seconds later: "written"                                                          flow/spooling.py
-     look      PostgreSQL's time and the offset, before anything is asked of Kafka                       flow/spool.py
+     look      PostgreSQL's time and the offset, before anything is asked of Kafka                       flow/spool_applier.py
      end       the end of the topic                                                                      bus/spool.py
      apply     the opt-out with its id, then block                                                       flow/stop.py
      advance   the offset moves                                                                          store/spool.py

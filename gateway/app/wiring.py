@@ -60,7 +60,7 @@ from gateway.flow.requests import ConsentRequests
 from gateway.flow.requests import Source as AskedBy
 from gateway.flow.rerouting import Rerouting
 from gateway.flow.rescue import Rescue
-from gateway.flow.spool import SpoolApplier
+from gateway.flow.spool_applier import SpoolApplier
 from gateway.flow.stop import Stop
 from gateway.flow.sweep import Step, Sweep
 from gateway.flow.telling import Telling

@@ -1,4 +1,4 @@
-"""Spooling: a STOP that finds PostgreSQL away is written to a Kafka topic, and applied from there (flow/spool.py).
+"""Spooling: a STOP that finds PostgreSQL away is written to a Kafka topic, and applied from there (flow/spool_applier.py).
 
 A START is never spooled, nor is anything else: those are answered "later". docs/protocol.md says why the answer waits.
 """

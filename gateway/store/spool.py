@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gateway.flow.spool import Looked
+from gateway.flow.spool_applier import Looked
 from gateway.store.statements import statements
 
 if TYPE_CHECKING:

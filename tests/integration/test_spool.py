@@ -29,7 +29,7 @@ from gateway.domain.spooled import SpooledStop, encode
 from gateway.embedded.postgres import EmbeddedPostgres
 from gateway.flow.catch_up import CatchUp
 from gateway.flow.conversation import OptIn
-from gateway.flow.spool import SpoolApplier
+from gateway.flow.spool_applier import SpoolApplier
 from gateway.flow.spooling import READING_COUNTS, Spooling, SpoolingReplies, SpoolingRequests
 from gateway.store.migrate import migrate
 from gateway.web.api import Api
