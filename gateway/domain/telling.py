@@ -10,13 +10,13 @@ from typing import Literal
 from gateway.domain.consent import Consent, ConsentKey, Reach, covers
 from gateway.domain.senders import SenderUse
 
-__all__ = ["Held", "Word", "is_echo", "is_owed", "opted_out_of", "said_at", "still_undone", "touched"]
+__all__ = ["Holding", "Word", "is_echo", "is_owed", "opted_out_of", "said_at", "still_undone", "touched"]
 
 Word = Literal["in", "out"]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Holding:
     """What an account holds of a pair: ``holds`` for sure, ``said`` if it took what it never answered. ``open``: it is still told."""
 
     holds: Word | None
@@ -47,21 +47,21 @@ def said_at(use: SenderUse, word: Word, consents: Sequence[Consent]) -> datetime
     )
 
 
-def is_owed(word: Word, held: Held) -> bool:
+def is_owed(word: Word, holding: Holding) -> bool:
     """Whether the account has to be told this word. It has nobody opted out of whom it never heard."""
-    if held.said is not None:
+    if holding.said is not None:
         return True  # also when it was this very word: nobody knows whether it arrived
-    return held.holds != word and not (word == "in" and held.holds is None)
+    return holding.holds != word and not (word == "in" and holding.holds is None)
 
 
-def is_echo(word: Word, held: Held | None) -> bool:
+def is_echo(word: Word, holding: Holding | None) -> bool:
     """Whether news of an account is no more than what it was told, or what it told before. A word that it refused is none of that."""
-    return held is not None and not held.refused and word in (held.holds, held.said)
+    return holding is not None and not holding.refused and word in (holding.holds, holding.said)
 
 
-def still_undone(held: Held | None) -> bool:
+def still_undone(holding: Holding | None) -> bool:
     """Whether the account may hold an opt-out that is about to be undone there: what it refuses for that, it refuses for the old word."""
-    return held is not None and held.open and "out" in (held.holds, held.said)
+    return holding is not None and holding.open and "out" in (holding.holds, holding.said)
 
 
 def _reaches(use: SenderUse) -> list[Reach]:

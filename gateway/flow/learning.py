@@ -14,7 +14,7 @@ from gateway.domain.consent import Consent, ConsentKey
 from gateway.domain.errors import GatewayError
 from gateway.domain.reports import OptOutNews
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Held, Word, is_echo
+from gateway.domain.telling import Holding, Word, is_echo
 from gateway.flow.conversation import OptIn
 from gateway.flow.fuse import clock
 from gateway.flow.hearing import person_of
@@ -68,7 +68,7 @@ class Consenting(Protocol):
 
     async def consents(self, subject_id: bytes) -> Sequence[Consent]: ...
 
-    async def held(self, account: str, sender: str, subject_id: bytes) -> Held | None: ...
+    async def holding(self, account: str, sender: str, subject_id: bytes) -> Holding | None: ...
 
     async def opt_in(self, opt_in: OptIn) -> Literal["granted", "not_proven", "repeated"]: ...
 
@@ -138,7 +138,7 @@ class Learning:
             return "unknown_sender"  # it holds for that sender alone, and nothing of ours leaves by it
         subject_id = self._hasher.subject_id(person_of(news.to))
         word: Word = "out" if news.opted_out else "in"
-        if is_echo(word, await self._consents.held(news.account, news.sender, subject_id)):
+        if is_echo(word, await self._consents.holding(news.account, news.sender, subject_id)):
             return "echo"
         key = key_for(use, subject_id)
         standing = next((one for one in await self._consents.consents(subject_id) if one.key == key), None)

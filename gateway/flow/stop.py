@@ -16,7 +16,7 @@ from gateway.domain.changes import Change
 from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Held, still_undone
+from gateway.domain.telling import Holding, still_undone
 from gateway.flow.fuse import clock
 from gateway.flow.vault import KeptNumber
 from gateway.telemetry import Metrics, get_logger
@@ -118,7 +118,7 @@ class OptOuts(Protocol):
         """Whether the opt-out, whatever its version, is in force, or none stands any more."""
         ...
 
-    async def held(self, account: str, sender: str, subject_id: bytes) -> Held | None:
+    async def holding(self, account: str, sender: str, subject_id: bytes) -> Holding | None:
         """What an account is known to hold of a person; None when it was never to be told anything."""
         ...
 
@@ -200,7 +200,7 @@ class Stop:
         """
         use = self._senders.get(sender)
         learned_from = (use.account, sender) if use is not None else None
-        if learned_from is not None and still_undone(await self._opt_outs.held(*learned_from, subject_id)):
+        if learned_from is not None and still_undone(await self._opt_outs.holding(*learned_from, subject_id)):
             self._metrics.opt_outs_learned_total.labels(account=learned_from[0], result="echo").inc()
             return
         key = key_for(use, subject_id) if use is not None else ConsentKey(subject_id, tenant, Scope.TENANT)

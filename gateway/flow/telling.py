@@ -26,7 +26,7 @@ from gateway.domain.errors import GatewayError
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.retry import BackOff
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Held, Word, is_owed, opted_out_of, said_at
+from gateway.domain.telling import Holding, Word, is_owed, opted_out_of, said_at
 from gateway.flow.canceling import Canceler, cancel_all
 from gateway.flow.fuse import clock
 from gateway.flow.provider import Abilities, OptOutWord, Told
@@ -50,7 +50,7 @@ class Taken:
     changes: int
     tried_at: datetime
     tries: int
-    held: Held
+    holding: Holding
     number: KeptNumber | None
 
 
@@ -274,4 +274,4 @@ class Telling:
 
 
 def _is_told(word: Word, pair: Taken, abilities: Abilities) -> bool:
-    return abilities.tells_opt_outs and is_owed(word, pair.held)
+    return abilities.tells_opt_outs and is_owed(word, pair.holding)

@@ -15,7 +15,7 @@ from gateway.domain.events import ConsentEvent, encode
 from gateway.domain.ids import new_uid
 from gateway.domain.reasons import Reason
 from gateway.domain.states import State
-from gateway.domain.telling import Held
+from gateway.domain.telling import Holding
 from gateway.flow.conversation import LastText, OptIn
 from gateway.flow.people import FirstKey, People, with_people
 from gateway.flow.stop import InboundNote, OptOut, ReadyReply, Written, reply_from, reply_row
@@ -259,12 +259,12 @@ class Consents:
         rows = await self._database.fetch(statements("consents")["opt_out_of"], *parts_of(key))
         return not rows or rows[0]["status"] != "out" or rows[0]["in_force_at"] is not None
 
-    async def held(self, account: str, sender: str, subject_id: bytes) -> Held | None:
+    async def holding(self, account: str, sender: str, subject_id: bytes) -> Holding | None:
         """What an account is known to hold of a person; None when it was never to be told anything."""
         if not any((use.account, use.sender) == (account, sender) for use in self._noting.told):
             return None
-        rows = await self._database.fetch(statements("propagations")["held"], account, sender, subject_id)
-        return Held(*rows[0].values()) if rows else None
+        rows = await self._database.fetch(statements("propagations")["holding"], account, sender, subject_id)
+        return Holding(*rows[0].values()) if rows else None
 
     async def written_only(self, limit: int) -> list[tuple[ConsentKey, int]]:
         """Opt-outs that are not in force yet."""

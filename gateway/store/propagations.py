@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.domain.consent import Consent
-from gateway.domain.telling import Held, Word, opted_out_of
+from gateway.domain.telling import Holding, Word, opted_out_of
 from gateway.flow.learning import DueList
 from gateway.flow.people import FirstKey, People
 from gateway.flow.telling import Settled, Taken
@@ -156,7 +156,7 @@ def _taken(row: Record) -> Taken:
         row["changes"],
         row["tried_at"],
         row["tries"],
-        Held(row["holds"], row["said"], open=True, refused=False),
+        Holding(row["holds"], row["said"], open=True, refused=False),
         KeptNumber(row["number_tenant"], row["number_uid"], sealed) if sealed is not None else None,
     )
 

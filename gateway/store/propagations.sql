@@ -25,7 +25,7 @@ insert into propagations as p (account, sender, subject_id, holds) values ($1, $
 on conflict (account, sender, subject_id) do update set holds = excluded.holds
  where $5::boolean or (p.holds is distinct from 'in' and p.said is distinct from 'in')
 
--- name: held
+-- name: holding
 select holds, said, due_at is not null as open, refused is not null as refused
   from propagations where account = $1 and sender = $2 and subject_id = $3
 

@@ -23,7 +23,7 @@ from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.events import OptInProof
 from gateway.domain.personal import PhoneNumber
-from gateway.domain.telling import Held
+from gateway.domain.telling import Holding
 from gateway.flow.provider import OptOutWord, Told
 from gateway.flow.stop import OptOut
 from gateway.flow.telling import Settled, Telling
@@ -754,7 +754,7 @@ async def test_a_refusal_for_an_opt_out_that_is_about_to_be_undone_is_not_learne
             await world.publish(message_id="last", tenant="shop", programme="orders", to=PERSON)
             await until(lambda: settled(world, "last"))
         assert "out" in {one.status for one in await world.parts.consents.consents(subject_id)}
-        assert await world.parts.consents.held("main", ORDERS, subject_id) == Held("out", None, open=True, refused=False)
+        assert await world.parts.consents.holding("main", ORDERS, subject_id) == Holding("out", None, open=True, refused=False)
         await told_all(clock)
         assert words(carrier)[-1] == (ORDERS, "opt-in")  # the carrier holds it: it is not told
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Reach, Scope, standing
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Held, Word, is_echo, is_owed, opted_out_of, said_at, still_undone, touched
+from gateway.domain.telling import Holding, Word, is_echo, is_owed, opted_out_of, said_at, still_undone, touched
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PERSON = b"p" * 16
@@ -36,7 +36,7 @@ CONSENTS = st.lists(
     st.builds(lambda key, status: Consent(key, status, 1, NOON), KEYS, st.sampled_from(["in", "out"])), max_size=6
 )
 WORDS: st.SearchStrategy[Literal["in", "out"]] = st.sampled_from(["in", "out"])
-HELD = st.builds(Held, st.none() | WORDS, st.none() | WORDS, st.booleans(), st.booleans())
+HELD = st.builds(Holding, st.none() | WORDS, st.none() | WORDS, st.booleans(), st.booleans())
 
 
 @given(USES, CONSENTS)
@@ -89,16 +89,16 @@ def test_a_word_is_told_with_the_moment_at_which_it_was_last_said() -> None:
     ],
 )
 def test_what_an_account_may_hold_wrongly_is_owed(word: Word, holds: Word | None, said: Word | None, owed: bool) -> None:
-    assert is_owed(word, Held(holds, said, open=True, refused=False)) is owed
+    assert is_owed(word, Holding(holds, said, open=True, refused=False)) is owed
 
 
 @given(HELD, WORDS)
-def test_what_an_account_was_told_is_an_echo_unless_it_refused(held: Held, word: Word) -> None:
+def test_what_an_account_was_told_is_an_echo_unless_it_refused(held: Holding, word: Word) -> None:
     assert is_echo(word, held) is (not held.refused and word in (held.holds, held.said))
 
 
 @given(HELD)
-def test_a_refusal_is_old_only_while_the_account_is_about_to_hear_that_the_opt_out_is_undone(held: Held) -> None:
+def test_a_refusal_is_old_only_while_the_account_is_about_to_hear_that_the_opt_out_is_undone(held: Holding) -> None:
     assert still_undone(held) is (held.open and "out" in (held.holds, held.said))
 
 
