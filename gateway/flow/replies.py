@@ -103,7 +103,7 @@ class Replies:
         reply = await self._reply_if_possible(heard)
         return await self._write_stop(replace(heard, keys=list(keys), text=replace(text, created_at=None)), reply)
 
-    async def opt_out(self, keys: Sequence[ConsentKey], opt_out: OptOut) -> bool:
+    async def opt_out_each(self, keys: Sequence[ConsentKey], opt_out: OptOut) -> bool:
         """Write an opt-out for each of the keys, one text's; False when that text was there before, as something else or undone since.
 
         The text's id, which ``opt_out`` bears, goes with the last: once it is stored, all of them are.
@@ -156,7 +156,7 @@ class Replies:
     async def _heed(self, heard: Heard) -> ReplyFate:
         match heard.word.kind if heard.word is not None else None:
             case "stop":
-                return await self._heed_stop(heard)
+                return await self._write_stop(heard, await self._reply_if_possible(heard))
             case "start":
                 return await self._heed_start(heard)
             case "help":
@@ -166,9 +166,6 @@ class Replies:
                 return (
                     "other" if await self._conversation.note(heard.note("other"), None, await self._event(heard)) else "repeated"
                 )
-
-    async def _heed_stop(self, heard: Heard) -> ReplyFate:
-        return await self._write_stop(heard, await self._reply_if_possible(heard))
 
     async def _write_stop(self, heard: Heard, reply: ReadyReply | None) -> ReplyFate:
         said_at = heard.text.created_at
@@ -182,7 +179,7 @@ class Replies:
             number=self._number(heard),
             learned_from=heard.held_by("STOP"),
         )
-        return "stop" if await self.opt_out(heard.keys, opt_out) else "repeated"
+        return "stop" if await self.opt_out_each(heard.keys, opt_out) else "repeated"
 
     def _number(self, heard: Heard) -> KeptNumber | None:
         # that tenant's keys are at their end, and its provider account is told all the same

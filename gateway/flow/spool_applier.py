@@ -203,7 +203,7 @@ class SpoolApplier:
         said = (_ASKED, str(stop.event_id)) if stop.text is None else (stop.text.account, stop.text.provider_message_id)
         note = InboundNote(*said, None, "stop", owner_of(key), key.subject_id)
         opt_out = OptOut(key, stop.source, None, actor=stop.actor, inbound=note)
-        return "applied" if await self._replies.opt_out(stop.keys, opt_out) else "repeated"
+        return "applied" if await self._replies.opt_out_each(stop.keys, opt_out) else "repeated"
 
     def _text(self, stop: SpooledStop) -> InboundText | None:
         """The text as far as it is kept; None when its number cannot be opened. Its time is when it was spooled, by the web's clock."""
