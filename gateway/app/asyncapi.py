@@ -15,6 +15,7 @@ from gateway.app.kafka import topics_wanted
 from gateway.domain.event_examples import examples
 from gateway.domain.events import (
     SOURCE,
+    SUBJECT_HEADER,
     AuditEvent,
     ConsentEvent,
     DeadLetterEvent,
@@ -209,4 +210,6 @@ def _headers(event_type: str, *, incoming: bool) -> dict[str, Any]:
     }
     if incoming:
         found["signature"] = {"type": "string", "description": "A detached JWS, where the tenant's policy asks for one."}
+    if event_type == ConsentEvent.TYPE:
+        found[SUBJECT_HEADER] = {"type": "string", "description": "For the gateway alone, sealed: it reads it after a restore."}
     return {"type": "object", "required": needed if incoming else [*needed, "ce_time", "content-type"], "properties": found}

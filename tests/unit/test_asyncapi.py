@@ -138,6 +138,12 @@ def test_what_comes_in_is_received_and_all_else_is_sent() -> None:
     }
 
 
+def test_what_the_relay_puts_beside_a_consent_is_told() -> None:
+    messages = DOCUMENT["components"]["messages"].items()
+    told = {name for name, message in messages if events.SUBJECT_HEADER in message["headers"]["properties"]}
+    assert told == {events.ConsentEvent.TYPE}
+
+
 def test_it_is_built_as_asyncapi_asks() -> None:
     jsonschema.validate(DOCUMENT, STRUCTURE, format_checker=jsonschema.FormatChecker())
 
