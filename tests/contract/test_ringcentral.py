@@ -28,6 +28,7 @@ from gateway.providers.ringcentral.api import _refusal as refusal_of
 from gateway.providers.ringcentral.consents import failed_pairs, news_of_consents
 from gateway.providers.ringcentral.errors import error_table, outcome_of_refusal
 from gateway.providers.ringcentral.provider import RingCentral, RingCentralAccount
+from gateway.providers.ringcentral.rates import RateGroup, RateHeld
 from gateway.providers.ringcentral.records import BadRecord, a2p_record, store_record
 from gateway.providers.ringcentral.sending import batch_outcomes
 from gateway.providers.ringcentral.token import _why as grant_refused
@@ -318,6 +319,46 @@ async def test_after_too_many_calls_none_is_made_until_the_penalty_is_over(said:
         assert await world.provider.list_sent(PhoneNumber(NUMBER), SENDER, NOON) == []  # another group goes on
         world.clock.seconds += 0.6
         assert isinstance(await world.send(), Accepted)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize("told", [True, False])
+def test_processes_that_know_nothing_of_each_other_get_out_of_a_penalty_that_each_call_renews(processes: int, told: bool) -> None:
+    """Each comes to its end of the silence while the call of another has begun the penalty anew."""
+    clock = Clock()
+    clock.seconds = 0.0
+    groups = [RateGroup(50, clock) for _ in range(processes)]
+    too_many = Answer(429, {"retry-after": "60"} if told else {}, b"")
+    penalty_until = 60.0
+    groups[0].heed(too_many)
+    while clock.seconds < 900:
+        for place, group in enumerate(groups):
+            if clock.seconds < place * 60 / processes:
+                continue
+            with suppress(RateHeld):
+                group.begin()
+                if clock.seconds >= penalty_until:
+                    assert group.heed(Answer(200, {}, b"")) is None
+                    return
+                penalty_until = clock.seconds + 60
+                group.heed(too_many)
+        clock.seconds += 1
+    pytest.fail("the penalty never ended")
+
+
+def test_waits_grow_with_one_refusal_after_another_and_not_with_those_that_come_together() -> None:
+    clock = Clock()
+    group = RateGroup(50, clock)
+    too_many = Answer(429, {"retry-after": "60"}, b"")
+    assert [group.heed(too_many) for _ in range(3)] == [60, 60, 60]
+    waits = []
+    for _ in range(6):
+        clock.seconds += 1000
+        waits.append(group.heed(too_many))
+    assert waits == [120, 240, 480, 960, 960, 960]
+    clock.seconds += 1000
+    group.heed(Answer(200, {}, b""))
+    assert group.heed(too_many) == 60
 
 
 async def test_what_would_be_too_many_is_not_asked_and_a_persons_text_still_is() -> None:

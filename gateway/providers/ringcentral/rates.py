@@ -2,6 +2,8 @@
 
 https://developers.ringcentral.com/guide/basics/rate-limits. Every call belongs to a group, whose limit is of an application and user. After
 a 429 every further call of the group begins its penalty anew, so that one who goes on never gets out: nothing is called until it is over.
+Other processes call as the same user, and know of no penalty but their own: each one's call would begin that of all anew for ever. So who
+meets one 429 after another waits twice as long each time, until some call comes after a silence that is long enough.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ __all__ = ["RateGroup", "RateHeld"]
 
 UNNAMED_WAIT: Final = 30.0  # "If Retry-After is not returned, the original request should be retried in 30 seconds or later."
 LONGEST_WAIT: Final = 3600.0
+LONGEST_GROWN_WAIT: Final = 960.0  # so many processes as penalties of a minute fit into this get out
 WINDOW: Final = 60.0
 
 
@@ -45,6 +48,7 @@ class RateGroup:
         self._clock = clock
         self._begun: deque[float] = deque()
         self._held_until = 0.0
+        self._refusals = 0  # in a row, those that came together as one
 
     def begin(self, keep: int = 0) -> None:
         """Count one call, and leave ``keep`` of the limit to calls that matter more. Raises RateHeld."""
@@ -66,15 +70,23 @@ class RateGroup:
             self._limit, self._window = limit, float(window)
         wait = min(asked, LONGEST_WAIT) if (asked := retry_after(answer.headers)) is not None else None
         if answer.status == 429:
-            wait = UNNAMED_WAIT if wait is None else wait
+            wait = self._grown(UNNAMED_WAIT if wait is None else wait, now)
         elif answer.status != 503:
             wait = None
+            if now >= self._held_until:
+                self._refusals = 0
             # Used up, and not by us alone: others call as the same user.
             if _number(answer, "x-rate-limit-remaining") == 0 and len(self._begun) < self._limit:
                 self._held_until = max(self._held_until, now + self._window)
         if wait is not None:
             self._held_until = max(self._held_until, now + wait)
         return wait
+
+    def _grown(self, wait: float, now: float) -> float:
+        """The wait after one more 429: of calls that were under way together the first counts."""
+        if now >= self._held_until:
+            self._refusals += 1
+        return max(wait, min(wait * 2.0 ** min(self._refusals - 1, 20), LONGEST_GROWN_WAIT))
 
 
 def _number(answer: Answer, name: str) -> int | None:
