@@ -324,7 +324,8 @@ class Parts:
         """Opt-outs that providers keep of themselves, by their lists and webhooks."""
         lists = {alias: self.providers[alias] for alias in sorted(listed_accounts(self.settings))}
         store, uses = PropagationStore(self.database, self.people), self.policies.sender_map()
-        return Learning(store, self.consents, lists, uses, self.stop, self.hasher, self.vault, self.metrics)
+        within = telling_times(self.settings).lease
+        return Learning(store, self.consents, lists, uses, self.stop, self.hasher, self.vault, self.metrics, within=within)
 
     def propagation(self) -> Mapping[str, Sweep]:
         """Telling and learning by the clock, apart from each other: an account's first list may be long."""

@@ -68,7 +68,8 @@ class StatusNews:
 class OptOutNews:
     """That a person has opted out of texts from a sender at the provider, or in again; ``at`` is the provider's time for it, if it told.
 
-    An opt-in is news only where the provider says that the person gave it, and not somebody who may change its list.
+    An opt-in is news only where the provider says that the person gave it, and not somebody who may change its list. ``met``: a text of ours
+    met it; it was said by ``at``, and may be old.
     """
 
     account: str
@@ -76,6 +77,7 @@ class OptOutNews:
     sender: str
     opted_out: bool
     at: datetime | None
+    met: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Literal
 
 from gateway.domain.consent import Consent, ConsentKey, Reach, covers
 from gateway.domain.senders import SenderUse
 
-__all__ = ["Holding", "Word", "is_echo", "is_owed", "opted_out_of", "said_at", "still_undone", "touched"]
+__all__ = ["Holding", "Word", "is_echo", "is_owed", "is_said_anew", "opted_out_of", "said_at", "still_undone", "touched"]
 
 Word = Literal["in", "out"]
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What an account holds of a pair: ``holds`` for sure, ``said`` if it took what it never answered. ``open``: it is still told."""
+    """What an account holds of a pair: ``holds`` for sure, ``said`` if it took what it never answered. ``open``: it is still told.
+
+    ``told_at``: when it last confirmed a word, or was last told an opt-out that it never answered.
+    """
 
     holds: Word | None
     said: Word | None
     open: bool
     refused: bool
+    told_at: datetime | None = field(default=None, compare=False)
 
 
 def touched(keys: Sequence[ConsentKey], senders: Iterable[SenderUse]) -> list[SenderUse]:
@@ -57,6 +61,14 @@ def is_owed(word: Word, holding: Holding) -> bool:
 def is_echo(word: Word, holding: Holding | None) -> bool:
     """Whether news of an account is no more than what it was told, or what it told before. A word that it refused is none of that."""
     return holding is not None and not holding.refused and word in (holding.holds, holding.said)
+
+
+def is_said_anew(holding: Holding, at: datetime | None, opted_in_at: datetime, within: timedelta) -> bool:
+    """Whether an opt-out that an account tells of at ``at`` was surely said after the opt-in that it is still to be told.
+
+    What it was told takes effect within ``within``.
+    """
+    return holding.open and at is not None and at > max(opted_in_at, holding.told_at or opted_in_at) + within
 
 
 def still_undone(holding: Holding | None) -> bool:

@@ -1,6 +1,7 @@
 """Learning: opt-outs that providers keep of themselves are taken into the gateway's own list, from their lists and their webhooks.
 
 What comes back of what the gateway told is an echo, and changes nothing: two providers do not tell each other through us without end.
+No echo is an opt-out that was said after an opt-in which the account is still to be told: it would be undone there, unheard of here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from gateway.domain.consent import Consent, ConsentKey
 from gateway.domain.errors import GatewayError
 from gateway.domain.reports import OptOutNews
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Holding, Word, is_echo
+from gateway.domain.telling import Holding, Word, is_echo, is_said_anew
 from gateway.flow.conversation import OptIn
 from gateway.flow.fuse import clock
 from gateway.flow.hearing import person_of
@@ -82,7 +83,7 @@ class OptOutList(Protocol):
 
 
 class Learning:
-    """The chapter. ``lists`` are the accounts that can be asked."""
+    """The chapter. ``lists`` are the accounts that can be asked. ``within`` is how many seconds what an account was told may still take."""
 
     def __init__(
         self,
@@ -94,7 +95,10 @@ class Learning:
         hasher: Hasher,
         vault: Vault,
         metrics: Metrics,
+        *,
+        within: float = 60.0,
     ) -> None:
+        self._within = timedelta(seconds=within) + _CLOCKS_APART
         self._store = store
         self._consents = consents
         self._lists = lists
@@ -138,10 +142,19 @@ class Learning:
             return "unknown_sender"  # it holds for that sender alone, and nothing of ours leaves by it
         subject_id = self._hasher.subject_id(person_of(news.to))
         word: Word = "out" if news.opted_out else "in"
-        if is_echo(word, await self._consents.holding(news.account, news.sender, subject_id)):
+        holding = await self._consents.holding(news.account, news.sender, subject_id)
+        echo = is_echo(word, holding)
+        if echo and (news.met or not (news.opted_out and holding is not None and holding.open)):
             return "echo"
         key = key_for(use, subject_id)
         standing = next((one for one in await self._consents.consents(subject_id) if one.key == key), None)
+        if echo and not (
+            holding is not None
+            and standing is not None
+            and standing.status == "in"
+            and is_said_anew(holding, news.at, standing.stated_at, self._within)
+        ):
+            return "echo"
         if news.opted_out:
             return await self._opt_out(news, key, standing)
         return await self._opt_in(news, key, standing)

@@ -26,7 +26,8 @@ on conflict (account, sender, subject_id) do update set holds = excluded.holds
  where $5::boolean or (p.holds is distinct from 'in' and p.said is distinct from 'in')
 
 -- name: holding
-select holds, said, due_at is not null as open, refused is not null as refused
+select holds, said, due_at is not null as open, refused is not null as refused,
+       greatest(told_at, case when said = 'out' then tried_at end) as told_at
   from propagations where account = $1 and sender = $2 and subject_id = $3
 
 -- Pairs to look at, for the length of a lease. A number that was not kept is looked for in what the person was last texted.

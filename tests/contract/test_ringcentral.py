@@ -675,7 +675,7 @@ async def test_an_opt_out_that_delivery_met_is_learned() -> None:
     async with World(high_volume=True, books=books) as world:
         heard = await world.provider.hear(said)
     assert isinstance(heard, Reports)
-    assert heard.opt_outs == (OptOutNews("main", PhoneNumber(NUMBER), SENDER, opted_out=True, at=NOON),)
+    assert heard.opt_outs == (OptOutNews("main", PhoneNumber(NUMBER), SENDER, opted_out=True, at=NOON, met=True),)
 
 
 async def test_a_carrier_that_tells_nothing_has_not_said_that_it_failed() -> None:

@@ -267,3 +267,28 @@ async def test_a_provider_whose_clock_is_ahead_does_not_bar_a_start(two: Two) ->
     await two.pass_by(60)
     assert await two.text_ring("START") == "start"
     assert await two.statuses() == {("tenant", "in")}
+
+
+async def test_a_new_opt_out_is_none_of_what_was_told_while_the_opt_in_before_it_is_still_to_be_told(two: Two) -> None:
+    """Else the opt-in, which is told at last, would undo it there, and nobody here would know of it."""
+    await two.world.receive("STOP", to=MAIN, created_at=await two.world.parts.control.now())
+    await two.telling.tell()
+    assert (RING, True) in two.words
+    await two.pass_by(600)
+    two.ring.away = True
+    assert await two.world.receive("START", to=MAIN, created_at=await two.world.parts.control.now()) == "start"
+    await two.telling.tell()
+    await two.pass_by(120)
+    now = await two.world.parts.control.now()
+    await two.learning.heed([OptOutNews("ring", PhoneNumber(PERSON), RING, opted_out=True, at=now, met=True)])
+    assert two.learned("ring", "echo") == 1  # a text met the old one
+    assert await two.statuses() == {("tenant", "in")}
+    two.ring.away = False
+    two.ring.set(PERSON, RING, opted_out=True)  # an agent's, say
+    await two.learning.read()
+    assert two.learned("ring", "learned") == 1
+    assert await two.statuses() == {("tenant", "out")}
+    for _ in range(4):
+        await two.round()
+    assert two.words[-1] != (RING, False)
+    assert await two.statuses() == {("tenant", "out")}

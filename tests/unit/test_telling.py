@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.consent import EVERY_TENANT, Consent, ConsentKey, Reach, Scope, standing
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Holding, Word, is_echo, is_owed, opted_out_of, said_at, still_undone, touched
+from gateway.domain.telling import Holding, Word, is_echo, is_owed, is_said_anew, opted_out_of, said_at, still_undone, touched
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PERSON = b"p" * 16
@@ -100,6 +101,25 @@ def test_what_an_account_was_told_is_an_echo_unless_it_refused(held: Holding, wo
 @given(HELD)
 def test_a_refusal_is_old_only_while_the_account_is_about_to_hear_that_the_opt_out_is_undone(held: Holding) -> None:
     assert still_undone(held) is (held.open and "out" in (held.holds, held.said))
+
+
+@pytest.mark.parametrize(
+    "at, told_at, anew",
+    [
+        (None, None, False),  # nobody knows when
+        (61, None, True),
+        (59, None, False),  # what was told before the opt-in may have taken effect by then
+        (90, 40, False),  # the opt-out was told after the moment at which the opt-in was said
+        (101, 40, True),
+    ],
+)
+def test_an_opt_out_was_said_anew_when_none_that_was_told_can_have_come_so_late(
+    at: int | None, told_at: int | None, anew: bool
+) -> None:
+    held = Holding("out", "in", open=True, refused=False, told_at=NOON + timedelta(seconds=told_at) if told_at else None)
+    moment = NOON + timedelta(seconds=at) if at else None
+    assert is_said_anew(held, moment, NOON, timedelta(minutes=1)) is anew
+    assert not is_said_anew(replace(held, open=False), moment, NOON, timedelta(minutes=1))
 
 
 def test_of_an_account_that_was_never_told_everything_is_news() -> None:

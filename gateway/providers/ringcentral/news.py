@@ -81,7 +81,7 @@ class News:
             statuses=tuple(news for record in ours for news in record.news(self._account)),
             opt_outs=tuple(
                 # Said by then: a text that was refused before a START, and is listed after it, undoes no START.
-                OptOutNews(self._account, to, record.sender.reveal(), opted_out=True, at=record.created_at)
+                OptOutNews(self._account, to, record.sender.reveal(), opted_out=True, at=record.created_at, met=True)
                 for record in ours
                 if record.code in OPTED_OUT and record.sender is not None
                 for to in record.to
