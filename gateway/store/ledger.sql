@@ -41,6 +41,10 @@ with change as materialized (
          next_route, next_sender)
 ), at as materialized (
   select gateway_now() as now
+), kept as materialized ( -- nothing moves away from an account whose texts are still to be read: a STOP may be among them
+  select c.uid
+    from change c join queue q using (uid) join routes r using (route_id) join catch_up u on u.account = r.account
+   where c.next_route is not null and u.raised_at is not null
 ), moved as (
   update messages m
      set state = c.state, reason = c.reason, final = c.final, version = c.version, steps = c.number,
@@ -62,7 +66,8 @@ with change as materialized (
   update queue q
      set state = 'waiting', due_at = c.due_at, lane_until = c.lane_until, tries = q.tries + (c.step = 'put_back')::int,
          steps = c.number, worker_id = null, lease_until = null, marked_at = null,
-         route_id = coalesce(c.next_route, q.route_id), sender = coalesce(c.next_sender, q.sender)
+         route_id = case when c.uid in (select uid from kept) then q.route_id else coalesce(c.next_route, q.route_id) end,
+         sender = case when c.uid in (select uid from kept) then q.sender else coalesce(c.next_sender, q.sender) end
     from change c
    where q.uid = c.uid and c.queue = 'wait'
 ), claims as (
@@ -73,9 +78,9 @@ with change as materialized (
    where q.uid = c.uid and c.queue = 'claim'
 ), audited as (
   insert into audit_unchained (at, tenant, uid, number, step, state, reason, rule, policy, attempt, provider, account, code, evidence, actor)
-  select (select now from at), c.tenant, c.uid, c.number, c.step, c.state, c.reason, c.rule, c.policy, c.attempt, c.provider,
-         c.account, c.code, c.evidence, $3
-    from change c
+  select (select now from at), c.tenant, c.uid, c.number, c.step, c.state, c.reason, case when k.uid is null then c.rule end, c.policy,
+         c.attempt, c.provider, c.account, c.code, case when k.uid is null then c.evidence end, $3
+    from change c left join kept k using (uid)
 )
 insert into outbox (kind, created_at, tenant, uid, version, state, reason, final, correction, provider, parts, policy, rule,
                     account, sender, attempt)

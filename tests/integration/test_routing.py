@@ -487,3 +487,30 @@ async def test_two_accounts_of_the_simulated_carrier_of_which_one_is_down_and_co
                     {"breaker": "closed"}
                 ]
             assert await world.rows("select 1 from messages where state <> 'sent'") == []
+
+
+async def test_what_an_account_refuses_stays_there_while_what_people_texted_to_it_is_to_be_read(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A STOP may be in the list of the account that failed: what was under way when the list came to be read does not get round that."""
+    async with news(database_url, tmp_path) as (world, _):
+        name = await publish(world)
+        hands = Both(world)
+        (claimed,) = await hands.claim()
+        assert claimed.instead is not None
+        await hands.mark([claimed])
+        await world.parts.control.raise_barriers(["main"])
+        await refuse(world, claimed)
+        assert await senders(world) == [ONE]
+        assert await hands.claim() == []
+        steps = await world.rows(
+            "select a.step, a.rule, a.evidence from audit a join messages m using (uid) where m.message_id = $1 order by a.number desc",
+            name,
+        )
+        assert tuple(steps[0].values()) == ("put_back", None, None)
+        await ill(world)
+        await world.shift(2)
+        (barrier,) = await world.parts.control.raised()
+        assert await world.parts.control.lower(barrier)
+        assert await Rerouting(world.parts.routing, world.parts.router, world.parts.routes, world.parts.metrics).move() == 1
+        assert await senders(world) == [OTHER]
