@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -40,6 +40,15 @@ class _Wait:
 
     seconds: float
     until: float
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been read for a barrier. An account may allow fewer calls at once than it has senders: none is read twice for that."""
+
+    raised_at: datetime
+    senders: set[str] = field(default_factory=set)
+    texts: dict[str, InboundText] = field(default_factory=dict)
 
 
 class CatchUpStore(Protocol):
@@ -99,6 +108,7 @@ class CatchUp:
         self._owed = False  # our barriers may still stand
         self._reading = asyncio.Lock()
         self._waits: dict[str, _Wait] = {}  # accounts whose lists could not be read
+        self._begun: dict[str, _Reading] = {}  # of accounts whose barrier stands
         self._unread: set[str] = set()  # accounts to look at without a barrier
         self._look_at = 0.0
 
@@ -160,7 +170,7 @@ class CatchUp:
         """Those of the accounts whose lists were read."""
         read = set()
         for account in await self._store.caught_up():
-            if account.account in accounts and await self._read_if_possible(account):
+            if account.account in accounts and await self._read_if_possible(account, _Reading(account.raised_at)):
                 await self._store.read_again(account)
                 read.add(account.account)
         return read
@@ -169,17 +179,21 @@ class CatchUp:
         wait = self._waits.get(barrier.account)
         if wait is not None and clock() < wait.until:
             return False
-        if not await self._read_if_possible(barrier):
+        begun = self._begun.get(barrier.account)
+        if begun is None or begun.raised_at != barrier.raised_at:
+            begun = self._begun[barrier.account] = _Reading(barrier.raised_at)
+        if not await self._read_if_possible(barrier, begun):
             seconds = min(wait.seconds * 2, _LONGEST_WAIT) if wait is not None else _FIRST_WAIT
             self._waits[barrier.account] = _Wait(seconds, clock() + seconds)
             return False
         self._waits.pop(barrier.account, None)
+        self._begun.pop(barrier.account, None)
         return await self._store.lower(barrier)
 
-    async def _read_if_possible(self, barrier: Barrier) -> bool:
+    async def _read_if_possible(self, barrier: Barrier, begun: _Reading) -> bool:
         """False when the list could not be read. Whatever is the matter, it does not end the process: the barrier stands."""
         try:
-            await self._read(barrier)
+            await self._read(barrier, begun)
         except GatewayError as fault:
             log.warning("catch-up waits", account=barrier.account, why=str(fault))
             return False
@@ -188,17 +202,20 @@ class CatchUp:
             return False
         return True
 
-    async def _read(self, barrier: Barrier) -> None:
+    async def _read(self, barrier: Barrier, begun: _Reading) -> None:
         now = await self._store.now()
         since = barrier.since - _OVERLAP if barrier.since is not None else now - self._lookback
-        texts: dict[str, InboundText] = {}
+        texts = begun.texts
         for sender in self._senders.get(barrier.account, ()):
+            if sender in begun.senders:
+                continue
             for text in await self._lists[barrier.account].list_inbound(sender, since):
                 known = texts.get(text.provider_message_id)
                 if (
                     known is None or known.service is None
                 ):  # a text to a number of a service is listed for both, and says more by one
                     texts[text.provider_message_id] = text
+            begun.senders.add(sender)
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         for text in sorted(texts.values(), key=lambda one: one.created_at or oldest):
             if not await self._store.seen(text.account, text.provider_message_id):

@@ -7,7 +7,7 @@ No echo is an opt-out that was said after an opt-in which the account is still t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
 
@@ -44,6 +44,14 @@ class DueList:
     account: str
     read_at: datetime | None
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading that has begun. An account may allow fewer calls at once than it has senders: none is read twice for that."""
+
+    due: DueList
+    senders: set[str] = field(default_factory=set)
 
 
 class ListStore(Protocol):
@@ -108,6 +116,7 @@ class Learning:
         self._vault = vault
         self._metrics = metrics
         self._not_before: dict[str, float] = {}
+        self._begun: dict[str, _Reading] = {}
 
     async def read(self) -> None:
         """Read the lists that are due; the first time all of them, from their beginnings."""
@@ -131,10 +140,15 @@ class Learning:
 
     async def _read(self, due: DueList) -> None:
         since = due.read_at - _OVERLAP if due.read_at is not None else _EVER
+        begun = self._begun.get(due.account)
+        if begun is None or begun.due.read_at != due.read_at:
+            begun = self._begun[due.account] = _Reading(due)
         for use in self._uses.values():
-            if use.account == due.account:
+            if use.account == due.account and use.sender not in begun.senders:
                 await self.heed(await self._lists[due.account].list_opt_outs(use.sender, since))
-        await self._store.list_read(due.account, due.now)
+                begun.senders.add(use.sender)
+        del self._begun[due.account]
+        await self._store.list_read(due.account, begun.due.now)
 
     async def _heed(self, news: OptOutNews) -> LearnedResult:
         use = self._uses.get(news.sender)

@@ -262,6 +262,38 @@ async def test_an_account_whose_list_cannot_be_read_holds_up_no_other(database_u
         assert await control.raised() == []
 
 
+async def test_an_account_that_allows_fewer_calls_than_it_has_senders_is_read_in_the_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    class Rated(Carrier):
+        """Two lists a minute."""
+
+        left = 2
+
+        async def list_inbound(self, to: str, since: datetime) -> list[InboundText]:
+            if self.left == 0:
+                raise ProviderUnavailable("too many calls")
+            self.left -= 1
+            return await super().list_inbound(to, since)
+
+    async with open_world(database_url, tmp_path) as world:
+        await world.publish(message_id="a")
+        rated = Rated()
+        stop = replace(world.inbound("STOP"), created_at=datetime.now(UTC) - timedelta(minutes=10))
+        rated.inbound.append(stop)
+        senders = ["+12125550121", "+12125550122", "+12125550123", "+12125550124", stop.to]
+        control, parts = world.parts.control, world.parts
+        catch_up = CatchUp(control, {"main": rated}, {"main": senders}, parts.replies(), timedelta(days=1))
+        for _ in range(2):
+            assert not await catch_up.ensure()
+            assert await claims(world) == []
+            rated.left = 2
+            catch_up._waits.clear()
+        assert await catch_up.ensure()
+        assert await control.raised() == []
+        assert (await world.states())["a"] == "blocked"
+
+
 async def test_a_list_that_cannot_be_understood_keeps_the_barrier_and_ends_nothing(database_url: str, tmp_path: Path) -> None:
     class Odd(Carrier):
         odd = True

@@ -221,6 +221,29 @@ async def test_a_list_that_cannot_be_read_is_read_later_and_keeps_no_other_waiti
     assert {row["account"] for row in await two.world.rows("select account from opt_out_lists")} == {"ring"}
 
 
+async def test_an_account_that_allows_fewer_calls_than_it_has_senders_is_read_in_the_end(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use = two.learning._uses[RING]
+    others = {f"+1415555012{n}": replace(use, sender=f"+1415555012{n}") for n in range(3)}
+    two.learning._uses = {**others, RING: use}
+    two.ring.set(PERSON, RING, opted_out=True, age=400 * 86_400)
+    listed, left = two.ring.list_opt_outs, iter([1, 1, 0, 1, 0, 1, 1, 1])
+
+    async def rated(sender: str, since: datetime) -> list[OptOutNews]:
+        if not next(left):
+            raise ProviderUnavailable("too many calls")
+        return await listed(sender, since)
+
+    monkeypatch.setattr(two.ring, "list_opt_outs", rated)
+    for _ in range(3):
+        await two.learning.read()
+        two.learning._not_before.clear()
+    assert [sender for sender, _ in two.ring.asked] == [*others, RING]
+    assert await two.statuses() == {("tenant", "out")}
+    assert "ring" in {row["account"] for row in await two.world.rows("select account from opt_out_lists")}
+
+
 async def test_an_old_opt_out_does_not_undo_a_later_opt_in(two: Two) -> None:
     await two.world.receive("STOP", to=MAIN, created_at=await two.world.parts.control.now())
     await two.pass_by(600)
