@@ -10,7 +10,18 @@ from typing import Literal
 from gateway.domain.consent import Consent, ConsentKey, Reach, covers
 from gateway.domain.senders import SenderUse
 
-__all__ = ["Holding", "Word", "is_echo", "is_owed", "is_said_anew", "opted_out_of", "said_at", "still_undone", "touched"]
+__all__ = [
+    "Holding",
+    "Word",
+    "is_echo",
+    "is_owed",
+    "is_said_anew",
+    "met_before",
+    "opted_out_of",
+    "said_at",
+    "still_undone",
+    "touched",
+]
 
 Word = Literal["in", "out"]
 
@@ -69,6 +80,16 @@ def is_said_anew(holding: Holding, at: datetime | None, opted_in_at: datetime, w
     What it was told takes effect within ``within``.
     """
     return holding.open and at is not None and at > max(opted_in_at, holding.told_at or opted_in_at) + within
+
+
+def met_before(holding: Holding | None, at: datetime | None, apart: timedelta) -> bool:
+    """Whether a text of ``at`` met an opt-out that the account has been told since is undone. Its clock may be ``apart`` from ours."""
+    return (
+        holding is not None
+        and holding.holds == "in"
+        and holding.told_at is not None
+        and (at is None or at <= holding.told_at + apart)
+    )
 
 
 def still_undone(holding: Holding | None) -> bool:

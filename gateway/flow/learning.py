@@ -15,7 +15,7 @@ from gateway.domain.consent import Consent, ConsentKey
 from gateway.domain.errors import GatewayError
 from gateway.domain.reports import OptOutNews
 from gateway.domain.senders import SenderUse
-from gateway.domain.telling import Holding, Word, is_echo, is_said_anew
+from gateway.domain.telling import Holding, Word, is_echo, is_said_anew, met_before
 from gateway.flow.conversation import OptIn
 from gateway.flow.fuse import clock
 from gateway.flow.hearing import person_of
@@ -158,6 +158,8 @@ class Learning:
         word: Word = "out" if news.opted_out else "in"
         holding = await self._consents.holding(news.account, news.sender, subject_id)
         echo = is_echo(word, holding)
+        if news.met and met_before(holding, news.at, _CLOCKS_APART):
+            return "echo"
         if echo and (news.met or not (news.opted_out and holding is not None and holding.open)):
             return "echo"
         key = key_for(use, subject_id)

@@ -315,3 +315,22 @@ async def test_a_new_opt_out_is_none_of_what_was_told_while_the_opt_in_before_it
         await two.round()
     assert two.words[-1] != (RING, False)
     assert await two.statuses() == {("tenant", "out")}
+
+
+async def test_a_text_that_met_the_old_opt_out_and_is_told_of_late_does_not_undo_the_opt_in(two: Two) -> None:
+    """Each event of a batch brings all its messages again, long after the account has heard of the START."""
+    await two.world.receive("STOP", to=MAIN, created_at=await two.world.parts.control.now())
+    await two.telling.tell()
+    await two.pass_by(600)
+    assert await two.world.receive("START", to=MAIN, created_at=await two.world.parts.control.now()) == "start"
+    await two.pass_by(60)
+    met = OptOutNews("ring", PhoneNumber(PERSON), RING, opted_out=True, at=await two.world.parts.control.now(), met=True)
+    await two.pass_by(60)
+    await two.telling.tell()
+    assert (RING, False) in two.words
+    await two.learning.heed([met])
+    assert two.learned("ring", "echo") == 1
+    assert await two.statuses() == {("tenant", "in")}
+    await two.pass_by(60)
+    await two.learning.heed([replace(met, at=await two.world.parts.control.now())])  # and this one met another
+    assert await two.statuses() == {("tenant", "out")}
