@@ -26,6 +26,11 @@ select r.rolname as role, sum(s.calls)::bigint as calls, sum(s.wal_bytes)::bigin
 """
 
 
+_PLACES: Final = """
+select pg_current_wal_lsn() - '0/0' as wal, last_value + (select coalesce(sum(published), 0) from audit_heads) as events from outbox_id_seq
+"""
+
+
 async def costs(stage: Stage, count: int) -> Figures:
     """One process a role; what each used for a message, from the topic to the last event."""
     await stage.fetch("create extension pg_stat_statements")
@@ -61,9 +66,9 @@ async def costs(stage: Stage, count: int) -> Figures:
 
 
 async def _places(stage: Stage) -> tuple[int, int]:
-    """Bytes of WAL written, and events given a number, since the beginning of the database."""
-    row = (await stage.fetch("select pg_current_wal_lsn() - '0/0' as wal, last_value from outbox_id_seq"))[0]
-    return int(row["wal"]), int(row["last_value"])
+    """Bytes of WAL written, and events published, audit records among them, since the beginning of the database."""
+    row = (await stage.fetch(_PLACES))[0]
+    return int(row["wal"]), int(row["events"])
 
 
 def _named(name: str) -> list[psutil.Process]:

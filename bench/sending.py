@@ -141,10 +141,16 @@ async def warmed_up(stage: Stage, carrier: CarrierProcess) -> Counter:
     return counter
 
 
+_UNTOLD: Final = """
+select (select count(*) from queue) + (select count(*) from outbox) + (select count(*) from audit_unchained)
+       + (select count(*) from audit_heads where published < sequence)
+"""
+
+
 async def all_told(stage: Stage) -> None:
-    """Nothing is left to send, and every event is published."""
+    """Nothing is left to send, and every event is published, the audit's too."""
     async with asyncio.timeout(180):
-        while await stage.count("select (select count(*) from queue) + (select count(*) from outbox)"):  # noqa: ASYNC110 -- the state is in PostgreSQL
+        while await stage.count(_UNTOLD):  # noqa: ASYNC110 -- the state is in PostgreSQL
             await asyncio.sleep(0.05)
 
 
