@@ -61,7 +61,8 @@ def verify(
     meanwhile, and nothing is held up.
 
     Not seen is a chain that was made anew, from some record to its end, by somebody who can write every copy of it that is looked at; nor
-    what is added before it is chained and is about no message. Note the heads elsewhere now and then, and compare. Exit code 1 when
+    a beginning that was taken out of PostgreSQL together with a false note that its time was over; nor what is added before it is chained
+    and is about no message. Note the heads elsewhere now and then, and compare. Exit code 1 when
     something was found.
     """
     if file is not None:

@@ -32,7 +32,8 @@ Wrong = Literal[
 ]
 
 UNSEEN: Final = (
-    "Not seen: a chain that was made anew, from some record to its end, by somebody who can write every copy of it that is looked at."
+    "Not seen: a chain that was made anew, from some record to its end, by somebody who can write every copy of it that is looked at; and a"
+    " beginning that was taken out of PostgreSQL together with a false note that its time was over."
     " Compare the heads with ones that were noted elsewhere."
 )
 _SHOWN: Final = 3
