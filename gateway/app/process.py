@@ -160,10 +160,10 @@ class _Process:
                 await self._catch_up.ensure()
             await asyncio.sleep(0.5)
 
-    def _missed(self, verified: bool) -> None:
-        """A text was not heeded. One that nobody read may be anybody's: for that the lists are read, and nothing is held up."""
-        if verified:
-            self._catch_up.shut()
+    def _missed(self, account: str | None) -> None:
+        """A text was not heeded: it is in its account's list. One that nobody read may be anybody's: for that nothing is held up."""
+        if account is not None:
+            self._catch_up.shut([account])
         else:
             self._catch_up.look_soon()
 

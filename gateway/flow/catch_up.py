@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -103,8 +103,7 @@ class CatchUp:
         self._senders = senders
         self._replies = replies
         self._lookback = lookback
-        self.needed = True
-        """Set at the start, and by :meth:`shut`: barriers have to be raised."""
+        self._needed = set(lists)  # accounts whose barriers have to be raised
         self._owed = False  # our barriers may still stand
         self._reading = asyncio.Lock()
         self._waits: dict[str, _Wait] = {}  # accounts whose lists could not be read
@@ -115,11 +114,11 @@ class CatchUp:
     @property
     def open(self) -> bool:
         """Whether no text is missing that this process knows of and no barrier says."""
-        return not self.needed
+        return not self._needed
 
-    def shut(self) -> None:
-        """Texts may be missing: look for them before anything is claimed."""
-        self.needed = True
+    def shut(self, accounts: Collection[str] | None = None) -> None:
+        """Texts to these accounts, or to any, may be missing: look for them before anything is claimed that goes by them."""
+        self._needed.update(self._lists if accounts is None else self._lists.keys() & accounts)
 
     def look_soon(self) -> None:
         """Texts may be missing: look for them within seconds, and hold nothing up. However often it is called, that is calm."""
@@ -133,10 +132,11 @@ class CatchUp:
         An account whose list cannot be read keeps its barrier, and is tried again ever more seldom; the others are not held up.
         """
         try:
-            if self.needed:
-                await self._store.raise_barriers(sorted(self._lists))
+            if self._needed:
+                raised = sorted(self._needed)
+                await self._store.raise_barriers(raised)
                 self._owed = True
-                self.needed = False  # from here on the barriers say it, to every worker
+                self._needed.difference_update(raised)  # from here on the barriers say it, to every worker
             if self._owed:
                 self._owed = not await self.finish()
             if self._unread and clock() >= self._look_at:
@@ -144,7 +144,7 @@ class CatchUp:
         except GatewayError as fault:
             log.warning("catch-up waits", why=str(fault))
             return False
-        return not (self.needed or self._owed)
+        return not (self._needed or self._owed)
 
     async def finish(self) -> bool:
         """Read the list of every account whose barrier stands, whoever raised it, and take the barrier away."""

@@ -87,8 +87,8 @@ class OptOuts(Protocol):
 class Webhooks:
     """The ASGI application below ``/webhooks/``; ``accounts`` are by alias.
 
-    ``missed`` is called for every inbound text that is answered with "later" or "failed": with True when its signature was right,
-    with False when it was turned away unread.
+    ``missed`` is called for every inbound text that is answered with "later" or "failed": with its account's alias when its signature was
+    right, with None when it was turned away unread.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Webhooks:
         metrics: Metrics,
         room: Room,
         limits: Limits | None = None,
-        missed: Callable[[bool], object] = lambda _verified: None,
+        missed: Callable[[str | None], object] = lambda _account: None,
     ) -> None:
         self._public_url = public_url.rstrip("/")
         self._accounts = dict(accounts)
@@ -123,7 +123,7 @@ class Webhooks:
         if not self._room.enter(receipt=kind == "status"):
             result = "overloaded"
             if kind in ("inbound", "events"):
-                self._missed(False)
+                self._missed(None)
         else:
             try:
                 result, reply = await self._result(scope, receive, provider, alias, tail)
@@ -157,7 +157,7 @@ class Webhooks:
                     return body, _DONE
                 named = self._tokens.read(tail[1], alias) if _kind(tail) == "status" else None
                 request = WebhookRequest(self._url(scope), tail, headers_of(scope), body, named)
-                return await self._take(provider, request)
+                return await self._take(alias, provider, request)
         except TimeoutError:
             return "timed_out" if body is None else "unavailable", _DONE
         except WebhookRefused as refused:
@@ -165,7 +165,7 @@ class Webhooks:
         except BadWebhook:
             return "malformed", _DONE
 
-    async def _take(self, provider: WebhookProvider, request: WebhookRequest) -> tuple[str, Answer]:
+    async def _take(self, alias: str, provider: WebhookProvider, request: WebhookRequest) -> tuple[str, Answer]:
         try:
             heard = await provider.hear(request)
             if isinstance(heard, Handshake):
@@ -175,7 +175,7 @@ class Webhooks:
             raise
         except BaseException:  # the time limit and the end of the process are a cancellation
             if request.tail[0] != "status":
-                self._missed(True)
+                self._missed(alias)
             raise
 
     async def _heed(self, reports: Reports) -> str:

@@ -151,7 +151,7 @@ async def test_a_text_that_could_not_be_stored_makes_a_catch_up_needed(database_
         world.carrier.list_inbound = counting  # type: ignore[method-assign] # the same, counted
         assert await catch_up.ensure()
         assert calls == 0
-        catch_up.needed = True
+        catch_up.shut()
         missed(world, "STOP", timedelta(seconds=1))
         assert await catch_up.ensure()
         assert calls == len({route.sender for route in world.parts.routes})
@@ -257,6 +257,9 @@ async def test_an_account_whose_list_cannot_be_read_holds_up_no_other(database_u
             assert not await catch_up.ensure()
         assert await control.raised() == [barrier]  # not raised again
         assert other.asked == 1  # nor asked without a pause
+        catch_up.shut(["other"])  # what is missed there is in no other's list
+        assert not await catch_up.ensure()
+        assert [one.account for one in await control.raised()] == ["other"]
         other.away = False
         assert await until(catch_up.ensure)
         assert await control.raised() == []
