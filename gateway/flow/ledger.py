@@ -23,10 +23,7 @@ class Ledger(Protocol):
         ...
 
     async def change(self, uids: Iterable[UUID], judge: Judge, *, actor: str | None = None) -> list[Change]:
-        """Lock these messages, ask what changes, write it; returns what was written.
-
-        ``judge`` may be asked more than once, and is not asked where none of them is there.
-        """
+        """Lock these messages, ask what changes, write it; returns what was written. ``judge`` may be asked more than once."""
         ...
 
     async def accepted_as(self, account: str, provider_message_id: str, subject_id: bytes) -> tuple[UUID, int] | None:

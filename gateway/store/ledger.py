@@ -108,16 +108,15 @@ class Ledger:
     async def change(self, uids: Iterable[UUID], judge: Judge, *, actor: str | None = None) -> list[Change]:
         """In one transaction: lock these messages, ask ``judge`` what changes, write that; returns what was written.
 
-        ``judge`` is pure and may be asked again: after a deadlock the transaction runs from its beginning. It is not asked where none of
-        them is there.
+        ``judge`` is pure and may be asked again: after a deadlock the transaction runs from its beginning.
         """
         wanted = sorted(set(uids))
 
         async def work(session: Session) -> list[Change]:
             queued = {row["uid"]: queued_from(row) for row in await session.fetch(statements("ledger")["lock_queue"], wanted)}
             messages, now = await _lock_messages(session, wanted)
-            if now is None:
-                return []
+            if now is None:  # none of them is there: what judges may want to know that, too
+                now = await session.fetchval(statements("ledger")["now"])
             changes = list(judge({uid: Held(message, queued.get(uid)) for uid, message in messages.items()}, now))
             await apply(session, changes, worker_id=None, lease=0, actor=actor or self._actor)
             return changes
