@@ -45,7 +45,7 @@ Rule = tuple[Retention, Calendar | None]
 
 LEASE: Final = 120.0  # seconds; more than any of its calls take, with those before it
 LATERS: Final = 30  # times that a provider may put off one copy, over some days: then it never will take it
-_NOTED_AHEAD: Final = timedelta(hours=12)
+_NOTED_AHEAD: Final = timedelta(hours=36)  # a row may go at the midnight before its copy's last moment: up to a day earlier
 NOTED_AT_ONCE: Final = 2000
 _AT_ONCE: Final = 4  # calls; an account's requests are there for texts first
 _CHUNK_SECONDS: Final = 20.0

@@ -460,6 +460,21 @@ async def test_a_copy_outlives_neither_its_message_nor_its_number_here(database_
         assert one.copies() == []
 
 
+async def test_a_copy_is_noted_before_its_row_goes_at_the_midnight_before(database_url: str, tmp_path: Path) -> None:
+    """Rows end by the day, copies by the moment: of a text of the evening the row goes nearly a day before its copy has to."""
+    async with shop(database_url, tmp_path) as one:
+        await one.text(*PEOPLE)
+        await one.pass_by(5 * DAY)
+        assert await one.run() == 0
+        await one.world.parts.database.execute("delete from messages")
+        await one.pass_by(DAY - HOUR)
+        assert await one.run() == 0
+        assert len(one.copies()) == 2
+        await one.pass_by(2 * HOUR)
+        assert await one.run() == 2
+        assert one.copies() == []
+
+
 async def test_an_outcome_that_nobody_knew_is_erased_once_its_id_is_known(database_url: str, tmp_path: Path) -> None:
     async with shop(database_url, tmp_path) as one:
         one.carrier.script(PEOPLE[0], Script(answer="error_after", status=502))
