@@ -215,8 +215,15 @@ def until_state(cli: Cli, message_id: str, *states: str) -> dict[str, Any]:
 
 
 def test_accounts_are_shown_and_tried_without_a_text(cli: Cli, running: Gateway) -> None:
-    code, out, _ = cli("providers", "status", "--json")
-    assert code == 0
+    told: list[str] = []
+
+    def well() -> bool:
+        code, out, _ = cli("providers", "status", "--json")
+        told.append(out)
+        return code == 0
+
+    until_sync(well, 30, "the barriers of the start are gone")
+    out = told[-1]
     accounts = {one["account"]: one for one in json.loads(out)["accounts"]}
     assert {(one["account"], one["provider"], one["region"], one["health"]) for one in accounts.values()} == {
         ("main", "twilio", "us", "well"),
