@@ -33,6 +33,8 @@ __all__ = ["OF_MESSAGES", "DayEnding"]
 OF_MESSAGES: Final[tuple[Thing, ...]] = ("content", "address", "events")
 """In the order in which a message's end."""
 
+_TAKEN_ALONG: Final[tuple[Thing, ...]] = ("content", "address")
+
 _KEYS: Final[Mapping[Thing, tuple[DataClass, ...]]] = {
     "content": ("content", "inbound"),
     "address": ("address",),
@@ -105,6 +107,8 @@ class DayEnding:
 
     async def _decide(self, thing: Thing, tenant: str, day: date, most: int) -> int:
         """Settle, keep, decide; how much was done. A day that something still stands in the way of is left for the next run."""
+        if thing == "events" and not all((day, one, tenant) in self.ended for one in _TAKEN_ALONG):
+            return 0  # what was said and to whom would go with them, although something stands in the way of that
         first, after = bounds(day)
         done = 0
         if thing in OF_MESSAGES:
