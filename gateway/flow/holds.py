@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from gateway.domain.consent import ConsentKey
-from gateway.domain.errors import GatewayError, KeyRingAway, NotFound, Unavailable
+from gateway.domain.errors import CannotOpen, KeyDestroyed, NotFound
 from gateway.domain.ids import new_uid, uid_time
 from gateway.flow.keys import DayKey, KeyEnding
 from gateway.flow.vault import DataClass, Hasher, Vault, owner_of
@@ -209,11 +209,12 @@ class Keeper:
         return self._vault.seal_payload(hold_key(hold).tenant, _CLASS, hold, json.dumps(what, ensure_ascii=False).encode())
 
     def _opened(self, tenant: str, data_class: DataClass, uid: UUID | None, sealed: bytes) -> str | None:
-        """What was sealed, in base 64; None when nobody can read it any more, so that there is nothing left to keep."""
+        """What was sealed, in base 64; None when nobody can ever read it any more, so that there is nothing left to keep.
+
+        Raises what a key that may come back is missed by: until it does, nothing of it dies.
+        """
         assert uid is not None
         try:
             return b64encode(self._vault.open_payload(tenant, data_class, uid, sealed)).decode()
-        except (KeyRingAway, Unavailable):
-            raise
-        except GatewayError:
+        except (KeyDestroyed, CannotOpen):
             return None

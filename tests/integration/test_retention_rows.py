@@ -19,7 +19,7 @@ import pytest
 from gateway.app.places import keys_place
 from gateway.app.retention_rows import holds_of, rows_of
 from gateway.cli.root import run as gateway_run
-from gateway.domain.errors import KeyDestroyed, KeyMissing
+from gateway.domain.errors import GatewayError, KeyDestroyed, KeyMissing, KeyRingAway, KeyUnreadable
 from gateway.domain.ids import new_uid
 from gateway.domain.outcome import Accepted
 from gateway.domain.personal import PhoneNumber
@@ -329,6 +329,59 @@ async def test_a_hold_keeps_under_its_own_key_what_it_covers_until_it_is_release
         assert not await world.rows("select 1 from held")
         steps = await world.rows("select step from audit where step like 'hold%' order by at, id")
         assert [row["step"] for row in steps] == ["hold_added"] * 2 + ["hold_released", "hold_ended", "hold_ended"]
+
+
+async def test_a_text_that_cannot_be_kept_now_is_not_taken_along_by_the_events(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kept(database_url, tmp_path, shop="{content: 2d, events: 2d}") as world:
+        await text(world, "shop", to="+12025550101")
+        hold = await rows_add_hold(world, "shop", "+12025550101")
+        await move_to(world, midnight(await today(world)) + timedelta(days=2) + SECOND)
+        now = await world.parts.ledger.now()
+        rows = rows_of(world.parts)
+        decide = rows._days._store.decide
+
+        async def not_the_text(thing: Any, *rest: Any) -> bool:
+            return thing != "content" and await decide(thing, *rest)
+
+        with monkeypatch.context() as meanwhile:  # as if a hold were being added
+            meanwhile.setattr(rows._days._store, "decide", not_the_text)
+            await end_all(rows, now)
+        assert (await left(world, "shop"))["bodies"] == 1
+        await run_all(world)
+        await published(world)
+        await run_all(world)
+        assert await left(world, "shop") == GONE
+        things = {row["thing"] for row in await world.rows("select thing from held where hold = $1", hold)}
+        assert things == {"content", "address", "events"}
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyRingAway("away"), KeyUnreadable("its master key is missing"), KeyMissing("in no backup")], ids=repr
+)
+async def test_what_a_hold_covers_waits_for_a_key_that_may_come_back(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: GatewayError
+) -> None:
+    async with kept(database_url, tmp_path, shop="{content: 2d, events: 9d}") as world:
+        await text(world, "shop", to="+12025550101")
+        hold = await rows_add_hold(world, "shop", "+12025550101")
+        day = await today(world)
+        await move_to(world, midnight(day) + timedelta(days=2) + SECOND)
+
+        def refuse(*_: object) -> bytes:
+            raise fault
+
+        with monkeypatch.context() as away:
+            away.setattr(world.parts.vault, "open_payload", refuse)
+            with pytest.raises(type(fault)):
+                await run_all(world)
+        assert (await left(world, "shop"))["bodies"] == 1
+        assert readable(world, "shop", "content", day)
+        await run_all(world)
+        (row,) = await world.rows("select sealed from held where hold = $1 and thing = 'content'", hold)
+        opened = json.loads(world.parts.vault.open_payload(hold_key(hold).tenant, "content", hold, row["sealed"]))
+        assert opened["body"] is not None
 
 
 async def test_a_hold_that_is_being_added_is_waited_for_before_a_day_is_decided(database_url: str, tmp_path: Path) -> None:
