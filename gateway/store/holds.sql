@@ -4,12 +4,14 @@
 insert into legal_holds (id, tenant, subject_id, uid, who, why, added_at, added_by, until_at, subject_ids)
 values ($1, $2, $3, $4, $5, $6, (select gateway_now()), $7, $8, $9)
 
--- Which of these, by their places, a hold that stands covers.
+-- Which of these, by their places, a hold that stands covers. A copy may have been noted when its message named no person any more: what a
+-- hold has kept of the message stays its own.
 -- name: held_of
 select distinct c.place
   from unnest($1::text[], $2::bytea[], $3::uuid[]) with ordinality as c(tenant, subject_id, uid, place)
   join standing_holds h on h.tenant = c.tenant
- where (h.subject_id is null or c.subject_id = any(h.subject_ids)) and (h.uid is null or h.uid = c.uid)
+ where h.uid is null and h.subject_id is null or h.uid = c.uid or h.uid is null and c.subject_id = any(h.subject_ids)
+       or exists (select 1 from held k where k.hold = h.id and k.thing in ('content', 'address', 'events') and k.name = c.uid::text)
 
 -- name: list
 select id, tenant, subject_id is not null as person, uid, who, why, added_at, added_by, until_at, released_at, released_by, ended_at,

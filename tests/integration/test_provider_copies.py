@@ -551,6 +551,26 @@ async def test_a_legal_hold_keeps_a_copy_and_is_said(database_url: str, tmp_path
         assert one.copies() == []
 
 
+async def test_a_hold_on_a_person_keeps_a_copy_that_is_noted_when_its_message_names_nobody_any_more(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with shop(database_url, tmp_path) as one:
+        await one.text(*PEOPLE)
+        (row, other) = await one.world.rows("select uid, subject_id from messages order by uid")
+        hold = await Holds(HoldTable(one.world.parts.database)).add(
+            "shop", "counsel", "a dispute", "test", subject_id=row["subject_id"]
+        )
+        await one.world.parts.database.execute("insert into held values ($1, 'address', $2, '')", hold, str(row["uid"]))
+        await one.world.parts.database.execute("update messages set subject_id = null")
+        await one.pass_by(6 * DAY + 2 * HOUR)
+        assert await one.run() == 1
+        assert await one.world.rows("select uid from provider_copies") == [{"uid": row["uid"]}]
+        assert len(one.copies()) == 1
+        found = await one.found()
+        assert {(each.well, each.why) for each in found} == {(True, "a legal hold keeps 1")}
+        assert other["uid"] != row["uid"]
+
+
 async def test_a_step_ends_by_its_time_and_all_of_them_erase_all(database_url: str, tmp_path: Path) -> None:
     """An account that allows twenty calls a minute, as RingCentral does: a step is over long before all of its copies are."""
     async with shop(database_url, tmp_path) as one:
