@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from gateway.domain.consent import Consent
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import CannotOpen, GatewayError, KeyDestroyed
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.retry import BackOff
 from gateway.domain.senders import SenderUse
@@ -221,8 +221,12 @@ class Telling:
         try:
             kept = pair.number
             number = self._vault.open_number(kept.tenant, kept.uid, kept.sealed) if kept is not None else None
-        except GatewayError:
-            number = None  # its key is gone, and the number with it
+        except (KeyDestroyed, CannotOpen):
+            number = None  # its key is gone for good, and the number with it
+        except GatewayError as fault:
+            # The key ring is away, or lacks a key that somebody may put back: until retention takes the number, it is waited for.
+            log.warning("a number is not opened now", account=account, why=str(fault))
+            return Settled(pair, word, "later", self._back_off.delay(pair.tries, self._chance()))
         if number is None:
             return Settled(pair, word, "no_number")
         return word, OptOutWord(number, pair.sender, word == "out", said_at(use, word, consents) or pair.tried_at)

@@ -20,7 +20,15 @@ import pytest
 from gateway.app.providers import open_providers
 from gateway.app.telling import telling_times
 from gateway.domain.consent import EVERY_TENANT, ConsentKey, Scope
-from gateway.domain.errors import StoreUnavailable
+from gateway.domain.errors import (
+    CannotOpen,
+    GatewayError,
+    KeyDestroyed,
+    KeyMissing,
+    KeyRingAway,
+    KeyUnreadable,
+    StoreUnavailable,
+)
 from gateway.domain.events import OptInProof
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.telling import Holding
@@ -537,6 +545,36 @@ async def test_without_a_number_nothing_is_told_and_with_a_text_on_record_its_nu
         await world.parts.stop.opt_out(OptOut(key, "import", None, actor="test"))
         await told_all(clock)
         assert opted_out(carrier) == {(PERSON, sender) for sender in (OFFERS, ORDERS, VISITS)}
+
+
+@pytest.mark.parametrize(
+    "fault, waits",
+    [
+        (KeyRingAway("away"), True),
+        (KeyUnreadable("its master key is missing"), True),
+        (KeyMissing("not in the backup that was restored"), True),
+        (KeyDestroyed("its day is over"), False),
+        (CannotOpen("changed"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_number_whose_key_may_come_back_is_waited_for(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: GatewayError, *, waits: bool
+) -> None:
+    async with shop(database_url, tmp_path) as (world, carrier, clock):
+        await stop(world)
+
+        def refuse(*_: object) -> PhoneNumber:
+            raise fault
+
+        with monkeypatch.context() as away:
+            away.setattr(world.parts.vault, "open_number", refuse)
+            await clock.telling().tell()
+            assert words(carrier) == []
+            assert {row["refused"] for row in (await pairs(world)).values()} == {None if waits else "no_number"}
+        assert await waiting(world) == (2 if waits else 0)
+        await told_all(clock)
+        assert opted_out(carrier) == ({(PERSON, OFFERS), (PERSON, ORDERS)} if waits else set())
 
 
 async def test_accounts_that_cannot_be_told_keep_no_number(database_url: str, tmp_path: Path) -> None:
