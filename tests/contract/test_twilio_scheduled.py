@@ -164,6 +164,44 @@ async def test_an_answer_that_leaves_a_doubt_is_a_reason_to_try_again(answer: An
     assert str(caught.value).startswith("Twilio account main: ")
 
 
+@pytest.mark.parametrize(
+    "first, answered",
+    [
+        (record(sid="SM" + "b" * 32), (400, {"code": 30400, "message": f"Bad parameters for {TO}", "status": 400})),
+        (record(sid="SM" + "b" * 32), None),
+        (record(sid="nonsense"), None),
+    ],
+    ids=["refused", "not answered", "without an id"],
+)
+async def test_a_text_that_cannot_be_canceled_keeps_none_of_the_others(first: dict[str, Any], answered: Any) -> None:
+    listed, asked = [first, record()], []
+
+    async def script(connection: Connection) -> None:
+        while True:
+            received = await connection.read()
+            if received.method == "GET":
+                await connection.answer(200, json.dumps({"messages": listed, "next_page_uri": None}).encode())
+                continue
+            asked.append(received.target.rpartition("/")[2])
+            if asked[-1].startswith("SM" + "a" * 32):
+                await connection.answer(200, json.dumps(record(status="canceled")).encode())
+            elif answered is not None:
+                await connection.answer(answered[0], json.dumps(answered[1]).encode())
+            else:
+                connection.rst()
+                return
+
+    async with wire(script) as server:
+        provider = Twilio(TwilioAccount("main", SID, TOKEN, server.url, 5.0, 8))
+        try:
+            with pytest.raises(ProviderUnavailable) as caught:
+                await provider.cancel_scheduled(PERSON, [SERVICE])
+        finally:
+            await provider.close()
+    assert asked[-1] == "SM" + "a" * 32 + ".json"
+    assert TO not in str(caught.value)
+
+
 async def test_a_list_that_cannot_be_read_is_a_reason_to_try_again() -> None:
     for listed in (record(sid="nonsense"), record(sid="")):
         async with answering((200, {}), listed) as (provider, requests):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, final
 
 from twilio.base import values
@@ -51,6 +52,9 @@ __all__ = ["Twilio", "TwilioAccount"]
 
 PAGE_SIZE: Final = 1000  # the most that Twilio gives
 PAGES: Final = 1000  # a list that is longer does not end
+CANCELING_LIMITS: Final = (
+    2  # time limits of a request: for how long one person's texts are gone through once one was not canceled
+)
 PAGE_LIMIT_BYTES: Final = 32 << 20
 # Twilio filters on when a message was *sent*, never on when it was made. No message is sent before it is made; the day's overlap
 # is for its rounding to days in GMT. One that still waits at Twilio may be missing: a list proves acceptance, never refusal.
@@ -110,6 +114,7 @@ class Twilio:
 
     def __init__(self, account: TwilioAccount) -> None:
         self.account: Final = account.alias
+        self._seconds = account.time_limit_seconds
         self._sid = account.account_sid
         self._auth_token = account.auth_token
         self._retention = {
@@ -315,13 +320,22 @@ class Twilio:
     async def cancel_scheduled(self, to: PhoneNumber, senders: Collection[str]) -> int:
         """Cancel what stands at Twilio to be sent to this person from these numbers and services; how many texts were.
 
+        One that cannot be canceled keeps none of the others; only a Twilio that does not answer for long is not asked of every one.
         Raises ProviderUnavailable when one of them may still be sent. What was scheduled without its number kept is not found.
         """
         number = to.reveal()
         records = await self._records(to=number, from_=None, since=None)
-        canceled = 0
+        canceled, left = 0, None
+        patient_until = monotonic() + CANCELING_LIMITS * self._seconds
         for record in scheduled_texts(records, number, frozenset(senders)):
-            canceled += await self._cancel(self._sid_of(record))
+            if left is not None and monotonic() >= patient_until:
+                break
+            try:
+                canceled += await self._cancel(self._sid_of(record))
+            except ProviderUnavailable as fault:
+                left = fault
+        if left is not None:
+            raise left
         return canceled
 
     async def _cancel(self, sid: str) -> bool:
