@@ -923,6 +923,46 @@ async def test_opt_outs_are_told_a_thousand_at_a_time_and_each_has_its_fate() ->
     assert told[1003:] == ["refused"]
 
 
+async def test_a_pair_for_which_all_that_are_told_with_it_are_refused_is_found() -> None:
+    """It is refused alone, for good; and what is not about a pair is no reason to look for one."""
+    words = [OptOutWord(PhoneNumber(f"+1310555{number:04}"), SENDER, True, NOON) for number in range(300)]
+    bad = {"+13105550007", "+13105550211"}
+    taken: list[str] = []
+    async with World() as world:
+
+        def consents(request: Received) -> tuple[int, object]:
+            numbers = [record["to"] for record in json.loads(request.body)["records"]]
+            if bad & set(numbers):
+                error = {"errorCode": "CMN-101", "message": "Parameter [records] value is invalid", "parameterName": "records"}
+                return 400, {**error, "errors": [error]}
+            taken.extend(numbers)
+            return 200, {}
+
+        world.api = consents
+        refused, left = [], words
+        for _ in range(2):  # all calls of a minute are not for this
+            fates = list(zip(left, await world.provider.tell_opt_outs(left), strict=True))
+            refused += [word.to.reveal() for word, fate in fates if fate == "refused"]
+            left = [word for word, fate in fates if fate == "later"]
+            world.clock.seconds += 61
+        assert (refused, left) == (sorted(bad), [])
+        assert sorted(taken) == sorted({word.to.reveal() for word in words} - bad)
+        world.api = lambda _: (403, {"errorCode": "CMN-408", "errors": [{"errorCode": "CMN-408"}]})
+        asked = len(world.server.requests)
+        with pytest.raises(ProviderUnavailable):
+            await world.provider.tell_opt_outs(words)
+        assert len(world.server.requests) == asked + 1
+
+
+async def test_pairs_that_are_all_bad_leave_most_calls_to_texts() -> None:
+    words = [OptOutWord(PhoneNumber(f"+1310555{number:04}"), SENDER, True, NOON) for number in range(300)]
+    async with World() as world:
+        world.api = lambda _: (400, {"errorCode": "CMN-101"})
+        told = list(await world.provider.tell_opt_outs(words))
+        assert set(told) == {"refused", "later"}
+        assert len(world.asked("PATCH", "/restapi/v2/accounts/~/sms/consents")) <= 30
+
+
 @pytest.mark.parametrize("said", [b"{", [], {"failedRecords": {}}, {"failedRecords": [7]}, {"failedRecords": [{"to": NUMBER}]}])
 async def test_an_answer_that_cannot_be_read_confirms_no_opt_out(said: object) -> None:
     async with World() as world:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gateway.flow.provider import OptOutWord, Told
 
-__all__ = ["failed_pairs", "news_of_consents", "told_records"]
+__all__ = ["failed_pairs", "is_about_a_pair", "news_of_consents", "told_records"]
 
 # A parameter that is not valid will not be so tomorrow.
 _FOR_GOOD: Final = frozenset({"CMN-101", "CMN-102"})
@@ -53,6 +53,11 @@ def failed_pairs(said: object) -> dict[tuple[str, str], Told]:
         code = error_code(error.get("errorCode")) if isinstance(error, dict) else None
         fates[sender, to] = "refused" if code in _FOR_GOOD else "later"
     return fates
+
+
+def is_about_a_pair(status: int, code: str | None) -> bool:
+    """Whether a refusal of all that was told together means what is in some pair of it."""
+    return 400 <= status <= 499 and code in _FOR_GOOD
 
 
 def news_of_consents(account: str, records: Iterable[dict[str, object]]) -> list[OptOutNews]:

@@ -20,7 +20,7 @@ from gateway.flow.provider import Abilities, Copies, Erasure, Told
 from gateway.providers.http import HttpClient
 from gateway.providers.reading import PERSON
 from gateway.providers.ringcentral.api import LIMITS, RingCentralApi, RingCentralRefused
-from gateway.providers.ringcentral.consents import failed_pairs, news_of_consents, told_records
+from gateway.providers.ringcentral.consents import failed_pairs, is_about_a_pair, news_of_consents, told_records
 from gateway.providers.ringcentral.lists import Lists
 from gateway.providers.ringcentral.news import News
 from gateway.providers.ringcentral.records import RECORD_ID
@@ -60,6 +60,7 @@ TOLD_AT_ONCE: Final = 1000
 BATCHES_LEAVE: Final = 10
 SINGLES_LEAVE: Final = 3
 LISTS_LEAVE: Final = 5
+HALVES_LEAVE: Final = 20
 ERASURES_LEAVE: Final = 20
 ERASURE_SECONDS: Final = 60 / (LIMITS["medium"] - ERASURES_LEAVE)
 
@@ -259,19 +260,39 @@ class RingCentral:
         return Copies(sorted((one for one in found if one.created_at < before), key=lambda one: one.created_at), all_seen)
 
     async def tell_opt_outs(self, words: Sequence[OptOutWord]) -> Sequence[Told]:
-        """Tell RingCentral what people said, a thousand at a time. Raises ProviderUnavailable."""
+        """Tell RingCentral what people said, a thousand at a time. Raises ProviderUnavailable.
+
+        A pair that RingCentral cannot read makes it refuse all that are told with it, and it may not say which: they are told in halves.
+        """
         fates: list[Told] = []
         for first in range(0, len(words), TOLD_AT_ONCE):
             some = words[first : first + TOLD_AT_ONCE]
             fit = [word for word in some if PERSON.fullmatch(word.sender)]
-            failed: dict[tuple[str, str], Told] = {}
-            if fit:
-                with self._faults():
-                    said = await self._api.call("PATCH", CONSENTS, "light", json=told_records(fit), keep=LISTS_LEAVE)
-                    failed = failed_pairs(said)
-            for word in some:
-                told: Told = "confirmed" if PERSON.fullmatch(word.sender) else "refused"
-                fates.append(failed.get((word.sender, word.to.reveal()), told))
+            with self._faults():
+                told = iter(await self._tell(fit, self._api.deadline(), LISTS_LEAVE)) if fit else iter(())
+            fates += [next(told) if PERSON.fullmatch(word.sender) else "refused" for word in some]
+        return fates
+
+    async def _tell(self, words: Sequence[OptOutWord], deadline: float, keep: int) -> list[Told]:
+        """Each one's fate. Raises GatewayError where that is not about one of them."""
+        try:
+            body = told_records(words)
+            said = await self._api.call("PATCH", CONSENTS, "light", json=body, keep=keep, deadline=deadline)
+        except RingCentralRefused as refusal:
+            if not is_about_a_pair(refusal.status, refusal.code):
+                raise
+        else:
+            failed = failed_pairs(said)
+            return [failed.get((word.sender, word.to.reveal()), "confirmed") for word in words]
+        if len(words) == 1:
+            return ["refused"]
+        half = len(words) // 2
+        fates: list[Told] = []
+        for some in (words[:half], words[half:]):
+            try:
+                fates += await self._tell(some, deadline, HALVES_LEAVE)
+            except GatewayError:  # also when the time or the calls are over: what was taken until then is taken
+                fates += ["later"] * len(some)
         return fates
 
     async def list_opt_outs(self, sender: str, since: datetime) -> list[OptOutNews]:
