@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
 
 from gateway.domain.consent import Consent, ConsentKey
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import GatewayError, KeyMissing, KeyRingAway, KeyUnreadable, Unavailable
 from gateway.domain.reports import OptOutNews
 from gateway.domain.senders import SenderUse
 from gateway.domain.telling import Holding, Word, is_echo, is_said_anew, met_before
@@ -31,8 +31,10 @@ _WAIT: Final = 30.0  # seconds, after a list that could not be read
 _CLOCKS_APART: Final = timedelta(seconds=5)  # the provider's clock, and PostgreSQL's
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-LearnedResult = Literal["learned", "echo", "unchanged", "earlier", "not_heeded", "unknown_sender"]
-"""``earlier``: it was said before the opt-in that stands. ``not_heeded``: an opt-in that was not surely later."""
+LearnedResult = Literal["learned", "echo", "unchanged", "earlier", "not_heeded", "unknown_sender", "passed_over"]
+"""``earlier``: it was said before the opt-in that stands. ``not_heeded``: an opt-in that was not surely later. ``passed_over``: one that
+cannot be heeded at all.
+"""
 
 log = get_logger("learning")
 
@@ -132,10 +134,10 @@ class Learning:
     async def heed(self, news: Sequence[OptOutNews]) -> None:
         """Learn what a provider tells, in order of its times. An opt-out is in force when this returns, or will be within a lease.
 
-        Raises StoreUnavailable: the provider's list tells it again.
+        Raises Unavailable, and what keeps the key ring from being read: the provider's list tells it again.
         """
         for one in sorted(news, key=lambda each: each.at or datetime.max.replace(tzinfo=UTC)):
-            result = await self._heed(one)
+            result = await self._heed_if_possible(one)
             self._metrics.opt_outs_learned_total.labels(account=one.account, result=result).inc()
 
     async def _read(self, due: DueList) -> None:
@@ -149,6 +151,16 @@ class Learning:
                 begun.senders.add(use.sender)
         del self._begun[due.account]
         await self._store.list_read(due.account, begun.due.now)
+
+    async def _heed_if_possible(self, news: OptOutNews) -> LearnedResult:
+        """One that can never be heeded does not keep those after it waiting for ever."""
+        try:
+            return await self._heed(news)
+        except (Unavailable, KeyMissing, KeyRingAway, KeyUnreadable):
+            raise
+        except Exception as fault:
+            log.exception("news of an opt-out passed over", account=news.account, exc_info=fault)
+            return "passed_over"
 
     async def _heed(self, news: OptOutNews) -> LearnedResult:
         use = self._uses.get(news.sender)

@@ -635,6 +635,54 @@ async def test_news_that_cannot_be_asked_for_now_comes_with_the_next() -> None:
         assert len(again.statuses) == 1  # nothing is owed any more
 
 
+@pytest.mark.parametrize("high_volume", [True, False])
+async def test_a_record_that_cannot_be_read_keeps_back_no_news_of_the_others(*, high_volume: bool) -> None:
+    books = Books(sent=[Sent(1, state="undelivered", code="SMS-CAR-413")])
+    said = (
+        event("/restapi/v1.0/account/1/a2p-sms/messages?direction=Outbound", {"id": 1, "batchId": "batch-1"})
+        if high_volume
+        else event("/restapi/v1.0/account/1/extension/2/message-store?type=SMS&direction=Outbound", {})
+    )
+    async with World(high_volume=high_volume, books=books) as world:
+
+        def with_a_bad_one(request: Received) -> Reply:
+            page: Any = world._api(request)[1]
+            return 200, {**page, "records": [{"id": "x", "to": NUMBER}, 7, *page["records"]]}
+
+        world.api = with_a_bad_one
+        heard = await world.provider.hear(said)
+        with pytest.raises(ProviderUnavailable):  # as evidence it would have a gap
+            await world.provider.list_sent(PhoneNumber(NUMBER), SENDER, NOON)
+    assert isinstance(heard, Reports)
+    assert [(news.state, news.code) for news in heard.statuses] == [("undelivered", "SMS-CAR-413")]
+    assert [news.to for news in heard.opt_outs] == [PhoneNumber(NUMBER)]
+
+
+async def test_news_of_which_nothing_can_be_read_stands_before_no_other() -> None:
+    books = Books(sent=[Sent(1, state="delivered", batch=1), Sent(2, state="delivered", batch=2)])
+
+    def of(number: int) -> WebhookRequest:
+        told = {"id": number, "batchId": f"batch-{number}"} if number < 9 else {"id": number}
+        return event("/restapi/v1.0/account/1/a2p-sms/messages?direction=Outbound", told)
+
+    async with World(high_volume=True, books=books) as world:
+        world.api = lambda _: (200, {"id": "x"})  # neither a list nor a record
+        for number in (3, 4, 5, 6, 7, 9):
+            assert await world.provider.hear(of(number)) == Reports()
+        world.api = lambda _: (429, refusal("CMN-301"))
+        assert await world.provider.hear(of(1)) == Reports()
+        world.clock.seconds += 31
+        readable = ("batch-1", "batch-2")
+        world.api = lambda request: world._api(request) if any(one in request.target for one in readable) else (200, {"id": "x"})
+        told = set()
+        for _ in range(2):  # five questions for an event
+            heard = await world.provider.hear(of(2))
+            assert isinstance(heard, Reports)
+            told |= {news.provider_message_id for news in heard.statuses}
+        assert told == {"a2p:batch-1", "a2p:batch-2"}
+        assert len(world.asked("GET", "/restapi/v1.0/account/~/a2p-sms/messages/9")) == 1
+
+
 async def test_news_of_what_is_not_there_is_not_asked_for_for_ever() -> None:
     async with World(high_volume=True, books=Books(sent=[Sent(1)])) as world:
         said = event("/restapi/v1.0/account/1/a2p-sms/messages?direction=Outbound", {"id": 404})
@@ -697,9 +745,29 @@ async def test_an_event_of_consents_is_answered_by_the_list() -> None:
         heard = await world.provider.hear(event(path, pairs))
         assert isinstance(heard, Reports)
         assert [word.to for word in heard.opt_outs] == [PhoneNumber(NUMBER)]
-        for bad in ({}, {"records": [7]}, {"records": [{"from": "*", "to": NUMBER}]}, {"records": [{"from": SENDER, "to": "x"}]}):
+        # one that is none keeps back no other
+        heard = await world.provider.hear(event(path, {"records": [7, {"from": "*", "to": "x"}, {"from": SENDER, "to": NUMBER}]}))
+        assert isinstance(heard, Reports)
+        assert [word.to for word in heard.opt_outs] == [PhoneNumber(NUMBER)]
+        unreadable: tuple[dict[str, object], ...] = (
+            {},
+            {"records": []},
+            {"records": [7]},
+            {"records": [{"from": "*", "to": NUMBER}]},
+            {"records": [{"from": SENDER, "to": "x"}]},
+        )
+        for bad in unreadable:
             with pytest.raises(BadWebhook):
                 await world.provider.hear(event(path, bad))
+
+
+async def test_a_listed_opt_out_that_cannot_be_read_keeps_back_no_other() -> None:
+    good = {"from": SENDER, "to": NUMBER, "optStatus": "OptOut", "lastModifiedTime": NOON.isoformat()}
+    never = "0001-01-01T00:00:00+14:00"  # not in UTC
+    async with World() as world:
+        world.api = lambda _: (200, {"records": [7, {"from": 7}, {**good, "to": ANOTHER, "lastModifiedTime": never}, good]})
+        listed = await world.provider.list_opt_outs(SENDER, NOON)
+    assert [(word.to, word.at) for word in listed] == [(PhoneNumber(ANOTHER), None), (PhoneNumber(NUMBER), NOON)]
 
 
 async def test_an_opt_in_that_the_person_did_not_say_is_none() -> None:

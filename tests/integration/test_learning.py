@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app.telling import telling_times
 from gateway.domain.consent import Scope
-from gateway.domain.errors import ProviderUnavailable
+from gateway.domain.errors import KeyRingAway, ProviderUnavailable
 from gateway.domain.personal import PhoneNumber
 from gateway.domain.reports import OptOutNews
 from gateway.flow.learning import Learning
@@ -219,6 +219,26 @@ async def test_a_list_that_cannot_be_read_is_read_later_and_keeps_no_other_waiti
     await two.learning.read()
     assert await two.statuses() == {("tenant", "out")}
     assert {row["account"] for row in await two.world.rows("select account from opt_out_lists")} == {"ring"}
+
+
+async def test_news_that_can_never_be_heeded_keeps_back_no_other(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "+12025550102"
+    two.ring.set(other, RING, opted_out=True, age=10)
+    two.ring.set(PERSON, RING, opted_out=True)
+    hashed, fault = two.learning._hasher.subject_id, Exception
+
+    def subject_id(number: PhoneNumber) -> bytes:
+        if number == PhoneNumber(other):
+            raise fault("it cannot be")
+        return hashed(number)
+
+    monkeypatch.setattr(two.learning._hasher, "subject_id", subject_id)
+    for fault in (KeyRingAway, ValueError):
+        two.learning._not_before.clear()
+        await two.learning.read()
+        assert await two.statuses() == (set() if fault is KeyRingAway else {("tenant", "out")})
+    assert two.learned("ring", "passed_over") == 1
+    assert {row["account"] for row in await two.world.rows("select account from opt_out_lists")} == {"main", "ring"}
 
 
 async def test_an_account_that_allows_fewer_calls_than_it_has_senders_is_read_in_the_end(

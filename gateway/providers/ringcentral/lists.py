@@ -1,4 +1,7 @@
-"""RingCentral's lists: every record on every page, or a fault. A list with a gap would mislead."""
+"""RingCentral's lists: every record on every page, or a fault. A list with a gap would mislead.
+
+Only where a list is read for news is a record that cannot be read passed over: it would keep back all the others, each time.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,25 @@ class Lists:
         self._high_volume = high_volume
 
     async def texts(
-        self, direction: str, since: datetime, *, number: str | None = None, batch: str | None = None, keep: int = 0
+        self,
+        direction: str,
+        since: datetime,
+        *,
+        number: str | None = None,
+        batch: str | None = None,
+        keep: int = 0,
+        passed_over: list[BadRecord] | None = None,
     ) -> list[Record]:
-        """Texts of one direction since then: of one number on whichever side, or of one batch."""
+        """Texts of one direction since then: of one number on whichever side, or of one batch.
+
+        With ``passed_over`` what is wrong with a record that cannot be read is put there; else it is a fault.
+        """
         query = [("direction", direction), ("perPage", str(PER_PAGE)), ("dateFrom", _written(since))]
         query += [("phoneNumber", number)] if number is not None else []
         if not self._high_volume:
-            return await self._numbered([*query, ("messageType", "SMS")], keep)
+            return await self._numbered([*query, ("messageType", "SMS")], keep, passed_over)
         query += [("batchId", batch)] if batch is not None else []
-        return await self._by_token([*query, ("view", "Detailed")], keep)
+        return await self._by_token([*query, ("view", "Detailed")], keep, passed_over)
 
     async def oldest(self, before: datetime, keep: int = 0) -> tuple[list[Record], bool]:
         """The last page of the message store's texts of before then, with the first; and whether there are no more between them."""
@@ -86,29 +99,40 @@ class Lists:
             token = {"pageToken": more}
         raise ProviderUnavailable("the list does not end")
 
-    async def _by_token(self, query: list[tuple[str, str]], keep: int) -> list[Record]:
+    async def _by_token(self, query: list[tuple[str, str]], keep: int, passed_over: list[BadRecord] | None) -> list[Record]:
         found: list[Record] = []
         token: list[tuple[str, str]] = []
         for _ in range(PAGES):
             said = await self._api.call("GET", A2P, "light", query=[*query, *token], keep=keep)
-            found += map(self._read, _records(said))
+            found += self._read_all(said, passed_over)
             more = _next_token(said)
             if more is None:
                 return found
             token = [("pageToken", more)]
         raise ProviderUnavailable("the list does not end")
 
-    async def _numbered(self, query: list[tuple[str, str]], keep: int) -> list[Record]:
+    async def _numbered(self, query: list[tuple[str, str]], keep: int, passed_over: list[BadRecord] | None) -> list[Record]:
         """Newest first, so that a text which comes while pages are turned is met twice rather than pushes one out of sight."""
         found: dict[str, Record] = {}
         for page in range(1, PAGES + 1):
             said = await self._api.call("GET", STORE, "light", query=[*query, ("page", str(page))], keep=keep)
-            for record in map(self._read, _records(said)):
+            for record in self._read_all(said, passed_over):
                 found.setdefault(record.name, record)
             navigation = said.get("navigation") if isinstance(said, dict) else None
             if not isinstance(navigation, dict) or not navigation.get("nextPage"):
                 return list(found.values())
         raise ProviderUnavailable("the list does not end")
+
+    def _read_all(self, said: object, passed_over: list[BadRecord] | None) -> list[Record]:
+        found = []
+        for record in _records(said):
+            try:
+                found.append(self._read(record))
+            except BadRecord as fault:
+                if passed_over is None:
+                    raise
+                passed_over.append(fault)
+        return found
 
     def _read(self, said: object) -> Record:
         read: Callable[[object], Record] = a2p_record if self._high_volume else store_record

@@ -16,6 +16,8 @@ from gateway.domain.reports import OptOutNews
 from gateway.domain.webhooks import Reports
 from gateway.providers.ringcentral.api import RingCentralRefused
 from gateway.providers.ringcentral.errors import OPTED_OUT
+from gateway.providers.ringcentral.records import BadRecord
+from gateway.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,8 @@ MOST_AT_ONCE: Final = 5
 OLDEST: Final = timedelta(days=3)
 # Events of the message store name no message. What becomes of a text becomes of it soon.
 NEWEST: Final = timedelta(hours=1)
+
+log = get_logger("ringcentral")
 
 
 class News:
@@ -65,15 +69,23 @@ class News:
 
     async def _ask(self, event: Outbound) -> Reports:
         found: list[Record] = []
+        passed_over: list[BadRecord] = []
         for owed in [event, *(other for other in self._owed if other != event)][:MOST_AT_ONCE]:
             try:
-                found += await self._records(owed)
+                found += await self._records(owed, passed_over)
+            except BadRecord as fault:
+                passed_over.append(fault)
+                if owed.record_id is None:  # a list of which nothing can be read may be whole next time: behind the others
+                    self._owed[owed] = self._owed.pop(owed, None)
+                    continue
             except RingCentralRefused as refusal:
                 if refusal.status not in {400, 404}:
                     break
             except GatewayError:
                 break
             self._owed.pop(owed, None)
+        for bad in passed_over:
+            log.warning("news passed over", account=self._account, why=str(bad))
         while len(self._owed) > MOST_OWED:
             del self._owed[next(iter(self._owed))]
         ours = [record for record in found if not record.inbound]
@@ -88,9 +100,10 @@ class News:
             ),
         )
 
-    async def _records(self, subject: Outbound) -> list[Record]:
+    async def _records(self, subject: Outbound, passed_over: list[BadRecord]) -> list[Record]:
         if subject.batch_id is not None:
-            return await self._lists.texts("Outbound", self._now() - OLDEST, batch=subject.batch_id, keep=self._keep)
+            since = self._now() - OLDEST
+            return await self._lists.texts("Outbound", since, batch=subject.batch_id, keep=self._keep, passed_over=passed_over)
         if subject.record_id is not None:
             return [await self._lists.one(subject.record_id, keep=self._keep)]
-        return await self._lists.texts("Outbound", self._now() - NEWEST, keep=self._keep)
+        return await self._lists.texts("Outbound", self._now() - NEWEST, keep=self._keep, passed_over=passed_over)

@@ -36,6 +36,7 @@ from gateway.providers.ringcentral.sending import (
 from gateway.providers.ringcentral.subscription import Subscription
 from gateway.providers.ringcentral.token import Credentials
 from gateway.providers.ringcentral.webhooks import Consents, Inbound, event_of, filters, handshake_of, shows
+from gateway.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -63,6 +64,8 @@ LISTS_LEAVE: Final = 5
 HALVES_LEAVE: Final = 20
 ERASURES_LEAVE: Final = 20
 ERASURE_SECONDS: Final = 60 / (LIMITS["medium"] - ERASURES_LEAVE)
+
+log = get_logger("ringcentral")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,9 @@ class RingCentral:
                 return Reports()
             case Inbound(record_id):
                 return Reports(texts=await self._text(record_id))
-            case Consents(pairs):
+            case Consents(pairs, passed_over):
+                if passed_over:
+                    log.warning("news passed over", account=self.account, why="no pair of numbers", count=passed_over)
                 wish: dict[str, object] = {
                     "from": sorted({pair.sender.reveal() for pair in pairs}),
                     "to": sorted({pair.to.reveal() for pair in pairs}),

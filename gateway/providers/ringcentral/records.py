@@ -127,9 +127,9 @@ def time_of(said: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(said)
-    except ValueError:
+        return None if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return None if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _record(fields: dict[str, object], *, name: str, sender: object, to: list[object], body: object, code: object) -> Record:

@@ -59,9 +59,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Consents:
-    """These people's opt-outs changed, or came to be."""
+    """These people's opt-outs changed, or came to be; so many more were named of which no pair can be read."""
 
     pairs: tuple[Asked, ...]
+    passed_over: int = 0
 
 
 Event = Inbound | Outbound | Consents
@@ -151,7 +152,8 @@ def _consents(fields: dict[str, object]) -> Consents:
     pairs = []
     for record in records[:_MOST]:
         sender, to = (record.get("from"), record.get("to")) if isinstance(record, dict) else (None, None)
-        if not (isinstance(sender, str) and isinstance(to, str) and PERSON.fullmatch(sender) and PERSON.fullmatch(to)):
-            raise BadWebhook("webhook: records holds what is no pair of numbers")
-        pairs.append(Asked(PhoneNumber(sender), PhoneNumber(to)))
-    return Consents(tuple(pairs))
+        if isinstance(sender, str) and isinstance(to, str) and PERSON.fullmatch(sender) and PERSON.fullmatch(to):
+            pairs.append(Asked(PhoneNumber(sender), PhoneNumber(to)))
+    if not pairs:
+        raise BadWebhook("webhook: records holds no pair of numbers")
+    return Consents(tuple(pairs), passed_over=len(records[:_MOST]) - len(pairs))
