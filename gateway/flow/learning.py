@@ -67,8 +67,8 @@ class ListStore(Protocol):
         """A list was read to its end."""
         ...
 
-    async def learned(self, account: str, sender: str, subject_id: bytes, word: Word) -> None:
-        """The account has told what it holds."""
+    async def learned(self, account: str, sender: str, subject_id: bytes, word: Word, at: datetime | None) -> None:
+        """The account has told what it held at a moment, by its own clock; None: now."""
         ...
 
 
@@ -191,7 +191,7 @@ class Learning:
         if standing is not None and standing.status == "in" and _later(standing.stated_at, news.at):
             return "earlier"
         if standing is not None and standing.status == "out" and not _later(news.at, standing.stated_at):
-            await self._store.learned(news.account, news.sender, key.subject_id, "out")
+            await self._store.learned(news.account, news.sender, key.subject_id, "out", news.at or _EVER)
             return "unchanged"
         said_at = news.at if news.at is not None and news.at <= await self._consents.now() else None
         await self._stop.opt_out(

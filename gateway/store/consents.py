@@ -170,7 +170,10 @@ class Consents:
             }
             row = written[_FIRST]
             assert row is not None
-            await self._noting.opted_out(session, key, opt_out.number, opt_out.learned_from, by_text=opt_out.source == "text")
+            by_text = opt_out.source == "text"
+            await self._noting.opted_out(
+                session, key, opt_out.number, opt_out.learned_from, by_text=by_text, said_at=opt_out.stated_at
+            )
             await _audit(
                 session,
                 owner_of(key),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gateway.domain.consent import Consent, ConsentKey
@@ -37,10 +38,11 @@ class Noting:
         learned_from: tuple[str, str] | None,
         *,
         by_text: bool,
+        said_at: datetime | None,
     ) -> None:
         """An opt-out is written: every sender that it reaches is looked at. ``by_text``: the account took a text for it, maybe long ago."""
         await self._note(session, key.subject_id, touched([key], self.stopped), number, None)
-        await self._learned(session, key.subject_id, learned_from, "out", sure=not by_text)
+        await self._learned(session, key.subject_id, learned_from, "out", sure=not by_text, at=said_at)
 
     async def opted_in(
         self,
@@ -84,7 +86,14 @@ class Noting:
             )
 
     async def _learned(
-        self, session: Session, subject_id: bytes, learned_from: tuple[str, str] | None, word: Word, *, sure: bool = True
+        self,
+        session: Session,
+        subject_id: bytes,
+        learned_from: tuple[str, str] | None,
+        word: Word,
+        *,
+        sure: bool = True,
+        at: datetime | None = None,
     ) -> None:
         if learned_from is not None and any((use.account, use.sender) == learned_from for use in self.told):
-            await session.execute(statements("propagations")["learned"], *learned_from, subject_id, word, sure)
+            await session.execute(statements("propagations")["learned"], *learned_from, subject_id, word, sure, at)

@@ -129,9 +129,9 @@ class PropagationStore:
         """A list was read to its end; the reading began then."""
         await self._rows("list_read", account, began_at)
 
-    async def learned(self, account: str, sender: str, subject_id: bytes, word: Word) -> None:
-        """The account has told what it holds."""
-        await self._rows("learned", account, sender, subject_id, word, True)
+    async def learned(self, account: str, sender: str, subject_id: bytes, word: Word, at: datetime | None) -> None:
+        """The account has told what it held at a moment, by its own clock; None: now."""
+        await self._rows("learned", account, sender, subject_id, word, True, at)
 
 
 def _next_people(rows: Sequence[Record], most: int) -> tuple[list[bytes], bytes | None]:

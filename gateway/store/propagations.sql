@@ -20,10 +20,14 @@ on conflict (account, sender, subject_id) do update
 
 -- The account itself has told what it holds. Of a text that it took for a STOP ($5 is false) that is sure only where no START is known, not
 -- even one that undid nothing here: webhooks come in any order, and the account may have heard START last. It is told then, which is harmless.
+-- So is an opt-out that was not surely said ($6, by a clock of its own) after the account confirmed an opt-in: a list is read for a while.
+-- Without a moment it was met just now.
 -- name: learned
 insert into propagations as p (account, sender, subject_id, holds) values ($1, $2, $3, $4)
 on conflict (account, sender, subject_id) do update set holds = excluded.holds
- where $5::boolean or (p.holds is distinct from 'in' and p.said is distinct from 'in')
+ where (p.holds is distinct from 'in' and p.said is distinct from 'in')
+    or $5::boolean and ($4 = 'in' or p.holds is distinct from 'in' or p.told_at is null or $6::timestamptz is null
+                        or $6::timestamptz > p.told_at + interval '5 seconds')
 
 -- name: holding
 select holds, said, due_at is not null as open, refused is not null as refused,

@@ -354,3 +354,23 @@ async def test_a_text_that_met_the_old_opt_out_and_is_told_of_late_does_not_undo
     await two.pass_by(60)
     await two.learning.heed([replace(met, at=await two.world.parts.control.now())])  # and this one met another
     assert await two.statuses() == {("tenant", "out")}
+
+
+async def test_old_news_of_an_opt_out_does_not_cover_that_the_account_was_told_of_an_opt_in(two: Two) -> None:
+    """The account holds the opt-in since: the opt-out that stands here is owed to it."""
+    await two.world.receive("STOP", to=MAIN, created_at=await two.world.parts.control.now())
+    await two.telling.tell()
+    old = await two.world.parts.control.now()
+    await two.pass_by(600)
+    assert await two.world.receive("START", to=MAIN, created_at=await two.world.parts.control.now()) == "start"
+    await two.pass_by(60)
+    await two.telling.tell()
+    assert two.words[-1] == (RING, False)
+    await two.pass_by(60)
+    await two.world.receive("STOP", to=MAIN, created_at=await two.world.parts.control.now())
+    await two.learning.heed([OptOutNews("ring", PhoneNumber(PERSON), RING, opted_out=True, at=old)])
+    assert two.learned("ring", "unchanged") == 1
+    assert await two.statuses() == {("tenant", "out")}
+    await two.telling.tell()
+    assert (RING, True) in two.words[-2:]
+    assert [one.opted_out for one in two.ring.news] == [True]
