@@ -73,18 +73,22 @@ select exists (select 1 from outbox where tenant = $1 and uid >= uid_floor($2) a
 
 -- Step by step, in the order of the ids, so that a day of many is not read from its beginning each time. What is said of a message is
 -- what its events still need; what stands in comments below is made of all other columns.
+-- What is chosen is locked apart: a row that somebody changed meanwhile is judged again where it is locked, and PostgreSQL 18 crashes, all
+-- of it, when it looks into another partitioned table then.
 -- name: reduce_messages
-with chosen as materialized (
+with due as materialized (
   select uid from messages m
    where uid > $2 and uid < uid_floor($3) and tenant = $1
      and (/* readable */ or exists (select 1 from bodies b where b.uid = m.uid))
-   order by uid limit $4 for update
+   order by uid limit $4
+), chosen as materialized (
+  select m.uid from messages m join due using (uid) order by m.uid for update of m
 ), gone as (
   delete from bodies b using chosen where b.uid = chosen.uid
 ), reduced as (
   update messages m set /* emptied */ from chosen where m.uid = chosen.uid
 )
-select count(*) as count, (select uid from chosen order by uid desc limit 1) as last from chosen
+select count(*) as count, (select uid from due order by uid desc limit 1) as last from due
 
 -- name: empty_numbers_of_messages
 with chosen as materialized (
