@@ -169,23 +169,26 @@ class Learning:
         subject_id = self._hasher.subject_id(person_of(news.to))
         word: Word = "out" if news.opted_out else "in"
         holding = await self._consents.holding(news.account, news.sender, subject_id)
-        echo = is_echo(word, holding)
         if news.met and met_before(holding, news.at, _CLOCKS_APART):
-            return "echo"
-        if echo and (news.met or not (news.opted_out and holding is not None and holding.open)):
             return "echo"
         key = key_for(use, subject_id)
         standing = next((one for one in await self._consents.consents(subject_id) if one.key == key), None)
-        if echo and not (
-            holding is not None
-            and standing is not None
-            and standing.status == "in"
-            and is_said_anew(holding, news.at, standing.stated_at, self._within)
-        ):
+        if is_echo(word, holding) and not self._said_anew(news, holding, standing):
             return "echo"
         if news.opted_out:
             return await self._opt_out(news, key, standing)
         return await self._opt_in(news, key, standing)
+
+    def _said_anew(self, news: OptOutNews, holding: Holding | None, standing: Consent | None) -> bool:
+        """Whether an opt-out that looks like an echo was said after the opt-in that stands here, and that its account is still to be told."""
+        return (
+            news.opted_out
+            and not news.met
+            and holding is not None
+            and standing is not None
+            and standing.status == "in"
+            and is_said_anew(holding, news.at, standing.stated_at, self._within)
+        )
 
     async def _opt_out(self, news: OptOutNews, key: ConsentKey, standing: Consent | None) -> LearnedResult:
         if standing is not None and standing.status == "in" and _later(standing.stated_at, news.at):

@@ -30,10 +30,10 @@ from gateway.telemetry import Metrics, get_logger
 
 __all__ = ["OF_MESSAGES", "DayEnding"]
 
-OF_MESSAGES: Final[tuple[Thing, ...]] = ("content", "address", "events")
-"""In the order in which a message's end."""
-
 _TAKEN_ALONG: Final[tuple[Thing, ...]] = ("content", "address")
+
+OF_MESSAGES: Final[tuple[Thing, ...]] = (*_TAKEN_ALONG, "events")
+"""In the order in which a message's end."""
 
 _KEYS: Final[Mapping[Thing, tuple[DataClass, ...]]] = {
     "content": ("content", "inbound"),
